@@ -1,0 +1,27 @@
+// Which instruction set runs. Every vector kernel is compiled for all targets that Highway knows
+// for this architecture and chosen at run time; tests force each of them in turn.
+#ifndef SDQ_KERNELS_DISPATCH_H_
+#define SDQ_KERNELS_DISPATCH_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sdq::kernels {
+
+// Names of the targets that this machine can run, best first, e.g. {"AVX3", "AVX2", "SSE4",
+// "SSSE3", "SCALAR"}. "SCALAR" is always last: the plain reference code, the oracle of the tests.
+// Extensions that Highway lacks have names of their own, before the target they extend (e.g.
+// "AVX3_VBMI").
+std::vector<std::string> AvailableTargets();
+
+// The target in use. The first call honours the environment variable SDQ_TARGET.
+std::string TargetName();
+
+// Forces a target by name; empty = back to the best. False if it is unknown or cannot run here.
+// Not thread safe: call it between products, not during one.
+bool ForceTarget(std::string_view name);
+
+}  // namespace sdq::kernels
+
+#endif  // SDQ_KERNELS_DISPATCH_H_

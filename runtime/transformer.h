@@ -1,0 +1,62 @@
+// The transformer block and the KV cache, as functions of config, weights and buffers.
+//
+// The session runs whole models with it; the converter runs single float layers over calibration
+// text with the same code, and reads every linear's input through LinearTap.
+#ifndef SDQ_RUNTIME_TRANSFORMER_H_
+#define SDQ_RUNTIME_TRANSFORMER_H_
+
+#include <cstddef>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "kernels/vector_math.h"
+#include "runtime/config.h"
+#include "runtime/model.h"
+
+namespace sdq {
+
+// Keys and values of one layer: [position][kv_heads * head_dim] in f16 or f32, non-owning.
+struct KvLayer {
+  void* keys = nullptr;
+  void* values = nullptr;
+  kernels::KvType type = kernels::KvType::kF16;
+};
+
+// Called before a linear runs, with its input rows: x[t * stride + c], t < tokens.
+// `linear` is one of the LayerWeights' members. Empty function: no tap.
+using LinearTap = std::function<void(const Linear& linear, const float* x, size_t tokens,
+                                     size_t stride)>;
+
+// Cosines and sines of the rotary embedding: row p holds head_dim/2 cosines, then sines.
+// Handles plain, linear and LLaMA-3 scaling. Empty for OPT.
+std::vector<float> RotaryTable(const ModelConfig& config, size_t positions);
+
+// Every float buffer that a block needs for `batch` tokens, carved from one allocation.
+// Largest: batch * ffn_size. bytes() is what sdq-run reports.
+class BlockWorkspace {
+ public:
+  // `maps`: the activation maps of the model's linears (may be empty: all dense).
+  BlockWorkspace(const ModelConfig& config, size_t batch, size_t max_context,
+                 const std::vector<std::unique_ptr<kernels::ActivationMap>>& maps);
+  ~BlockWorkspace();
+  BlockWorkspace(const BlockWorkspace&) = delete;
+  BlockWorkspace& operator=(const BlockWorkspace&) = delete;
+  size_t bytes() const;
+  size_t batch() const;
+  struct Buffers;
+  Buffers& buffers();
+
+ private:
+  std::unique_ptr<Buffers> buffers_;
+};
+
+// hidden[tokens][hidden_size], positions first_position .. first_position + tokens - 1 of one
+// sequence whose earlier keys and values are in `kv`; updated in place. tokens <= batch.
+void RunBlock(const ModelConfig& config, const LayerWeights& layer, const KvLayer& kv,
+              std::span<const float> rotary_table, size_t first_position, size_t tokens,
+              float* hidden, BlockWorkspace& workspace, const LinearTap& tap);
+
+}  // namespace sdq
+
+#endif  // SDQ_RUNTIME_TRANSFORMER_H_
