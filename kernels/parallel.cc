@@ -1,0 +1,3 @@
+#include "kernels/parallel.h"
+
+namespace sdq::kernels {}
