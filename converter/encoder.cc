@@ -15,8 +15,7 @@ format::StreamView EncodedLinear::View(const std::string& name) const {
   view.scale_base = scale_base;
   view.means_f16 = means_f16;
   view.mean_base = mean_base;
-  view.bits = std::span(bits).first(
-      format::BitstreamBytes(decimator, alphabet, rows, columns));
+  view.bits = std::span(bits).first(format::BitstreamBytes(decimator, alphabet, rows, columns));
   return view;
 }
 

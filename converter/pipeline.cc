@@ -1,0 +1,319 @@
+#include "converter/pipeline.h"
+
+#include <cmath>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "converter/calibration.h"
+#include "converter/dense_tensor.h"
+#include "converter/float_layer.h"
+#include "fmt/format.h"
+#include "format/writer.h"
+
+namespace sdq::converter {
+namespace {
+
+using format::DenseType;
+
+// Shares of a layer's time, for the progress estimate only.
+constexpr double kCollectShare = 0.35;
+constexpr double kEncodeShare = 0.45;
+
+const char* MethodName(Method method) {
+  switch (method) {
+    case Method::kFloat:
+      return "float";
+    case Method::kPublished:
+      return "sdq";
+    case Method::kTrellis:
+      return "trellis";
+  }
+  return "";
+}
+
+const char* AlphabetName(format::Alphabet alphabet) {
+  switch (alphabet) {
+    case format::Alphabet::kBinary:
+      return "binary";
+    case format::Alphabet::kTernaryPlanes:
+      return "ternary-planes";
+    case format::Alphabet::kTernaryPacked:
+      return "ternary";
+  }
+  return "";
+}
+
+// One conversion; owns what lives as long as it.
+class Conversion {
+ public:
+  Conversion(const Checkpoint& checkpoint, const ConvertOptions& options,
+             const ProgressCallback& progress)
+      : checkpoint_(checkpoint), options_(options), progress_(progress) {}
+
+  Result<ConvertReport> Run(const std::string& path) {
+    SDQ_RETURN_IF_ERROR(PlanRates());
+    SDQ_ASSIGN_OR_RETURN(writer_, format::SdqWriter::Create(path));
+    SDQ_RETURN_IF_ERROR(Report("embeddings", 0.0));
+    SDQ_RETURN_IF_ERROR(WriteModelTensors(/*before_layers=*/true));
+    if (options_.method == Method::kFloat) {
+      SDQ_RETURN_IF_ERROR(WriteFloatLayers());
+    } else {
+      SDQ_RETURN_IF_ERROR(QuantizeLayers());
+    }
+    SDQ_RETURN_IF_ERROR(WriteModelTensors(/*before_layers=*/false));
+    FinishReport();
+    SDQ_ASSIGN_OR_RETURN(const format::Metadata metadata, MakeMetadata());
+    SDQ_RETURN_IF_ERROR(writer_->Finish(metadata));
+    report_.file_bytes = writer_->bytes_written();
+    SDQ_RETURN_IF_ERROR(Report("done", 1.0));
+    return report_;
+  }
+
+ private:
+  Status Report(const std::string& step, double fraction) {
+    if (progress_ && !progress_({step, fraction})) return Status::Cancelled("interrupted");
+    return Status::Ok();
+  }
+
+  Status PlanRates() {
+    if (options_.method == Method::kFloat) return Status::Ok();
+    for (const NamedRate& named : options_.rates) rates_[named.name] = named.rate;
+    const Rate uniform = NearestRate(options_.osr, 100);
+    for (const TensorShape& shape : ExpectedTensors(checkpoint_.config())) {
+      if (!shape.is_linear || !shape.name.starts_with("layers.")) continue;
+      if (options_.rates.empty()) rates_[shape.name] = uniform;
+      if (!rates_.contains(shape.name)) {
+        return Status::InvalidArgument(fmt::format("no rate was given for {}", shape.name));
+      }
+    }
+    return Status::Ok();
+  }
+
+  // ---- tensors outside the layers ----
+
+  DenseType TypeOf(const TensorShape& shape) const {
+    if (shape.rows == 1) return DenseType::kF32;
+    const bool table = shape.name == "embed.tokens" || shape.name == "head";
+    if (options_.method != Method::kFloat && options_.embeddings == EmbeddingType::kQ8 && table) {
+      return DenseType::kQ8;
+    }
+    return DenseTypeFromName(checkpoint_.StoredType(shape.name));
+  }
+
+  Status WriteTensor(const TensorShape& shape) {
+    std::vector<float> values;
+    SDQ_RETURN_IF_ERROR(checkpoint_.Read(shape.name, &values));
+    std::vector<float> bias;
+    if (checkpoint_.Has(shape.name + ".bias") && shape.is_linear) {
+      SDQ_RETURN_IF_ERROR(checkpoint_.Read(shape.name + ".bias", &bias));
+    }
+    return WriteDense(*writer_, shape.name, uint32_t(shape.rows), uint32_t(shape.columns), values,
+                      TypeOf(shape), bias);
+  }
+
+  Status WriteModelTensors(bool before_layers) {
+    for (const TensorShape& shape : ExpectedTensors(checkpoint_.config())) {
+      if (shape.name.starts_with("layers.")) continue;
+      if (shape.name.starts_with("embed.") != before_layers) continue;
+      if (shape.optional && !checkpoint_.Has(shape.name)) continue;
+      SDQ_RETURN_IF_ERROR(WriteTensor(shape));
+    }
+    return Status::Ok();
+  }
+
+  Status WriteFloatLayers() {
+    const int64_t layers = checkpoint_.config().layers;
+    for (const TensorShape& shape : ExpectedTensors(checkpoint_.config())) {
+      if (!shape.name.starts_with("layers.")) continue;
+      if (shape.optional && !checkpoint_.Has(shape.name)) continue;
+      const int64_t layer = std::stoll(shape.name.substr(7));
+      SDQ_RETURN_IF_ERROR(
+          Report(fmt::format("layer {}/{}", layer + 1, layers), double(layer) / double(layers)));
+      SDQ_RETURN_IF_ERROR(WriteTensor(shape));
+    }
+    return Status::Ok();
+  }
+
+  // ---- quantized layers ----
+
+  Status QuantizeLayers() {
+    std::unique_ptr<Calibration> calibration;
+    if (!options_.calibration.empty()) {
+      SDQ_ASSIGN_OR_RETURN(calibration, Calibration::Create(checkpoint_, options_.calibration,
+                                                            options_.calibration_window));
+    }
+    for (int64_t layer = 0; layer < checkpoint_.config().layers; ++layer) {
+      SDQ_RETURN_IF_ERROR(QuantizeLayer(layer, calibration.get()));
+    }
+    return Status::Ok();
+  }
+
+  Status LayerReport(int64_t layer, const std::string& what, double share) {
+    const int64_t layers = checkpoint_.config().layers;
+    return Report(fmt::format("layer {}/{}: {}", layer + 1, layers, what),
+                  (double(layer) + share) / double(layers));
+  }
+
+  // Progress over calibration windows, from share `from` to `to` of the layer.
+  Calibration::Tick TickFor(int64_t layer, const std::string& what, double from, double to) {
+    return [this, layer, what, from, to](size_t done, size_t total) {
+      const double share = from + (to - from) * double(done) / double(total);
+      return LayerReport(layer, what, share).ok();
+    };
+  }
+
+  Status QuantizeLayer(int64_t layer, Calibration* calibration) {
+    SDQ_ASSIGN_OR_RETURN(const auto weights, FloatLayer::Load(checkpoint_, layer));
+    LayerHessians hessians;
+    double encode_from = 0;
+    if (calibration != nullptr) {
+      SDQ_ASSIGN_OR_RETURN(
+          hessians, calibration->Collect(weights->weights(),
+                                         TickFor(layer, "reading calibration", 0, kCollectShare)));
+      encode_from = kCollectShare;
+    }
+    const double encode_to = calibration != nullptr ? kCollectShare + kEncodeShare : 1.0;
+    for (const FloatLayer::NamedVector& vector : weights->vectors()) {
+      SDQ_RETURN_IF_ERROR(WriteDense(*writer_, vector.name, 1, uint32_t(vector.values->size()),
+                                     *vector.values, DenseType::kF32, {}));
+    }
+    size_t done = 0;
+    for (const FloatLayer::NamedLinear& linear : weights->linears()) {
+      const double share = double(done++) / double(weights->linears().size());
+      SDQ_RETURN_IF_ERROR(LayerReport(layer, "encoding " + linear.name,
+                                      encode_from + (encode_to - encode_from) * share));
+      const std::vector<double>* hessian =
+          calibration != nullptr ? &hessians.For(weights->weights(), linear.linear) : nullptr;
+      SDQ_RETURN_IF_ERROR(EncodeLinear(linear, hessian));
+    }
+    if (calibration == nullptr || layer + 1 == checkpoint_.config().layers) return Status::Ok();
+    return calibration->Advance(weights->weights(),
+                                TickFor(layer, "running the quantized layer", encode_to, 1.0));
+  }
+
+  // Encodes, writes, and leaves the reconstruction in the float layer.
+  Status EncodeLinear(const FloatLayer::NamedLinear& linear, const std::vector<double>* hessian) {
+    EncodeInput input;
+    input.weights = linear.values->data();
+    input.rows = linear.linear->rows;
+    input.columns = linear.linear->columns;
+    input.hessian = hessian;
+    input.damping = options_.damping;
+    input.seed = options_.seed;
+    Result<EncodedLinear> encoded = Encode(input, rates_.at(linear.name));
+    if (!encoded.ok()) return std::move(encoded).status().Annotate(linear.name);
+    format::StreamView view = encoded->View(linear.name);
+    view.bias = *linear.bias;
+    SDQ_RETURN_IF_ERROR(writer_->Add(view));
+    report_.linears.push_back({linear.name, encoded->rows, encoded->columns,
+                               encoded->decimator.osr(), encoded->BitsPerWeight(),
+                               encoded->relative_error});
+    *linear.values = std::move(encoded->reconstructed);
+    linear.linear->dense.data = linear.values->data();
+    return Status::Ok();
+  }
+
+  Result<EncodedLinear> Encode(const EncodeInput& input, Rate rate) const {
+    if (options_.method == Method::kPublished) {
+      PublishedOptions published = options_.published;
+      published.alphabet = options_.alphabet;
+      published.osr_num = rate.num;
+      published.osr_den = rate.den;
+      return EncodePublished(input, published);
+    }
+    TrellisOptions trellis;
+    trellis.alphabet = options_.alphabet;
+    trellis.osr_num = rate.num;
+    trellis.osr_den = rate.den;
+    trellis.window = options_.window;
+    return EncodeTrellis(input, trellis);
+  }
+
+  // ---- the end ----
+
+  void FinishReport() {
+    double weights = 0, samples = 0, bits = 0;
+    for (const LinearReport& linear : report_.linears) {
+      const double n = double(linear.rows) * double(linear.columns);
+      weights += n;
+      samples += n * linear.osr;
+      bits += n * linear.bits_per_weight;
+    }
+    if (weights == 0) return;
+    report_.mean_osr = samples / weights;
+    report_.bits_per_weight = bits / weights;
+  }
+
+  Result<format::Metadata> MakeMetadata() const {
+    format::Metadata metadata;
+    checkpoint_.config().Store(&metadata);
+    Result<TokenizerSpec> tokenizer = checkpoint_.LoadTokenizer();
+    if (tokenizer.ok()) {
+      tokenizer->Store(&metadata);
+    } else if (tokenizer.status().code() != StatusCode::kNotFound) {
+      return std::move(tokenizer).status();
+    }
+    checkpoint_.StoreExtras(&metadata);
+    metadata.Set("quantization.method", std::string(MethodName(options_.method)));
+    if (options_.method == Method::kFloat) return metadata;
+    metadata.Set("quantization.alphabet", std::string(AlphabetName(options_.alphabet)));
+    metadata.Set("quantization.target_osr", options_.osr);
+    metadata.Set("quantization.mean_osr", report_.mean_osr);
+    metadata.Set("quantization.bits_per_weight", report_.bits_per_weight);
+    metadata.Set("quantization.seed", int64_t(options_.seed));
+    metadata.Set("quantization.damping", options_.damping);
+    metadata.Set("quantization.calibration_tokens", int64_t(options_.calibration.size()));
+    metadata.Set("quantization.calibration_source", options_.calibration_name);
+    if (options_.method == Method::kTrellis) {
+      metadata.Set("quantization.window", int64_t(options_.window));
+    } else {
+      metadata.Set("quantization.order", int64_t(options_.published.order));
+      metadata.Set("quantization.block", int64_t(options_.published.block));
+    }
+    std::vector<std::string> names;
+    std::vector<double> osrs, errors;
+    for (const LinearReport& linear : report_.linears) {
+      names.push_back(linear.name);
+      osrs.push_back(linear.osr);
+      errors.push_back(linear.relative_error);
+    }
+    metadata.Set("quantization.linears", std::move(names));
+    metadata.Set("quantization.linear_osr", std::move(osrs));
+    metadata.Set("quantization.linear_error", std::move(errors));
+    return metadata;
+  }
+
+  const Checkpoint& checkpoint_;
+  const ConvertOptions& options_;
+  const ProgressCallback& progress_;
+  std::map<std::string, Rate> rates_;
+  std::unique_ptr<format::SdqWriter> writer_;
+  ConvertReport report_;
+};
+
+}  // namespace
+
+Rate NearestRate(double osr, uint32_t max_den) {
+  Rate best;
+  double best_error = INFINITY;
+  for (uint32_t den = 1; den <= max_den; ++den) {
+    const double num = std::max(1.0, std::round(osr * den));
+    const double error = std::fabs(num / den - osr);
+    if (error < best_error - 1e-12) {
+      best_error = error;
+      best = {uint32_t(num), den};
+    }
+  }
+  return best;
+}
+
+Result<ConvertReport> Convert(const Checkpoint& checkpoint, const ConvertOptions& options,
+                              const std::string& path, const ProgressCallback& progress) {
+  if (options.method != Method::kFloat && !(options.osr >= 0.25 && options.osr <= 16)) {
+    return Status::OutOfRange(fmt::format("OSR {}: must be between 0.25 and 16", options.osr));
+  }
+  return Conversion(checkpoint, options, progress).Run(path);
+}
+
+}  // namespace sdq::converter

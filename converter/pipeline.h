@@ -1,0 +1,90 @@
+// From checkpoint to .sdq: the order of work, tensor by tensor.
+//
+// embeddings -> for each layer: load in f32, collect Hessians, encode and write every linear,
+// advance the calibration states through the quantized layer -> final norm, head, metadata.
+// Memory: the largest layer in f32, its Hessians, and the calibration states.
+#ifndef SDQ_CONVERTER_PIPELINE_H_
+#define SDQ_CONVERTER_PIPELINE_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "converter/checkpoint.h"
+#include "converter/encoder.h"
+#include "format/status.h"
+#include "runtime/tokenizer.h"
+
+namespace sdq::converter {
+
+enum class Method {
+  kFloat,      // no quantization: the reference mode
+  kPublished,  // SDQ-LLM as published
+  kTrellis,    // polyphase decimator + trellis modulator
+};
+
+enum class EmbeddingType {
+  kKeep,  // as the checkpoint stores them
+  kQ8,    // 8-bit rows
+};
+
+// Exact rate of one linear.
+struct Rate {
+  uint32_t num = 2;
+  uint32_t den = 1;
+  double osr() const { return double(num) / double(den); }
+};
+// The fraction nearest to `osr` with a denominator up to max_den.
+Rate NearestRate(double osr, uint32_t max_den);
+
+struct NamedRate {
+  std::string name;  // canonical name of the linear
+  Rate rate;
+};
+
+struct ConvertOptions {
+  Method method = Method::kTrellis;
+  double osr = 2.0;              // informative: the mean that the rates were made for
+  std::vector<NamedRate> rates;  // one per linear; empty = NearestRate(osr) everywhere
+  format::Alphabet alphabet = format::Alphabet::kBinary;
+  uint32_t window = 8;         // trellis: samples of decimator window
+  PublishedOptions published;  // order, block, grid; alphabet and rate come from above
+  EmbeddingType embeddings = EmbeddingType::kQ8;  // ignored by kFloat
+  std::vector<TokenId> calibration;               // tokens; empty = no data (plain squared error)
+  size_t calibration_window = 512;
+  std::string calibration_name;  // provenance, e.g. base name of the file
+  double damping = 0.01;
+  uint64_t seed = 0;
+};
+
+struct LinearReport {
+  std::string name;
+  uint32_t rows = 0;
+  uint32_t columns = 0;
+  double osr = 0;
+  double bits_per_weight = 0;  // everything stored for it but its bias
+  double relative_error = 0;   // tr(E H E^T) / tr(W H W^T)
+};
+
+struct ConvertReport {
+  std::vector<LinearReport> linears;  // empty for kFloat
+  double mean_osr = 0;                // weighted by parameters
+  double bits_per_weight = 0;         // of all quantized linears
+  uint64_t file_bytes = 0;
+};
+
+struct ConvertProgress {
+  std::string step;     // "layer 3/8: encoding ffn.up"
+  double fraction = 0;  // of the whole work, monotone
+};
+// Returning false cancels: kCancelled, no output file.
+using ProgressCallback = std::function<bool(const ConvertProgress&)>;
+
+// Deterministic: same checkpoint, options and seed give the same bytes for any thread count.
+Result<ConvertReport> Convert(const Checkpoint& checkpoint, const ConvertOptions& options,
+                              const std::string& path, const ProgressCallback& progress);
+
+}  // namespace sdq::converter
+
+#endif  // SDQ_CONVERTER_PIPELINE_H_
