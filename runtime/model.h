@@ -34,9 +34,14 @@ struct ModelWeights {
   Linear head;                     // == embed_tokens when tied
 };
 
-// Owns the mapping; address-stable (views point into it), hence held by unique_ptr.
+// Owns the mapping; address-stable (views point into it), hence held by unique_ptr. Immutable after
+// Open: threads may share it.
 class Model {
  public:
+  // Binds every tensor of ExpectedTensors(config) after an exact check of its shape; norm vectors
+  // must be plain f32. A tensor of another name is an error if it looks like a part of the model
+  // ("head", "embed.*", "layers.*", "final_norm.*"), and is ignored otherwise. The weights are not
+  // read. Messages begin with the path.
   static Result<std::unique_ptr<Model>> Open(
       const std::string& path, format::MappedFile::Mode mode = format::MappedFile::Mode::kAuto);
   ~Model();

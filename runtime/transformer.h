@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -32,14 +33,19 @@ using LinearTap = std::function<void(const Linear& linear, const float* x, size_
 // Handles plain, linear and LLaMA-3 scaling. Empty for OPT.
 std::vector<float> RotaryTable(const ModelConfig& config, size_t positions);
 
-// Every float buffer that a block needs for `batch` tokens, carved from one allocation.
-// Largest: batch * ffn_size. bytes() is what sdq-run reports.
+// Every float buffer that a block needs for `batch` tokens, carved from one allocation, and scratch
+// of each thread, carved from a second one. Largest: batch * ffn_size. bytes() is what sdq-run
+// reports. Made for the number of threads of its construction; RunBlock makes room for more if
+// SetThreads() raised it since (std::bad_alloc, as from the constructor, if there is no memory).
 class BlockWorkspace {
  public:
   // `maps`: the activation maps of the model's linears (may be empty: all dense).
   BlockWorkspace(const ModelConfig& config, size_t batch, size_t max_context,
                  const std::vector<std::unique_ptr<kernels::ActivationMap>>& maps);
   ~BlockWorkspace();
+  // What bytes() of such a workspace would be, without allocating it; SIZE_MAX if it overflows.
+  static size_t PlanBytes(const ModelConfig& config, size_t batch, size_t max_context,
+                          const std::vector<std::unique_ptr<kernels::ActivationMap>>& maps);
   BlockWorkspace(const BlockWorkspace&) = delete;
   BlockWorkspace& operator=(const BlockWorkspace&) = delete;
   size_t bytes() const;

@@ -1,0 +1,48 @@
+#include "runtime/attention.h"
+
+#include "kernels/parallel.h"
+#include "runtime/block_buffers.h"
+
+namespace sdq {
+namespace {
+
+size_t ElementBytes(kernels::KvType type) {
+  return type == kernels::KvType::kF16 ? sizeof(uint16_t) : sizeof(float);
+}
+
+uint8_t* At(void* cache, kernels::KvType type, size_t element) {
+  return static_cast<uint8_t*>(cache) + element * ElementBytes(type);
+}
+
+}  // namespace
+
+void StoreKeysAndValues(const float* keys, const float* values, size_t kv_width,
+                        size_t first_position, size_t tokens, const KvLayer& kv) {
+  const size_t first = first_position * kv_width;
+  kernels::StoreKv(keys, tokens * kv_width, kv.type, At(kv.keys, kv.type, first));
+  kernels::StoreKv(values, tokens * kv_width, kv.type, At(kv.values, kv.type, first));
+}
+
+void Attend(const ModelConfig& config, const KvLayer& kv, size_t first_position, size_t tokens,
+            const float* q, BlockWorkspace::Buffers& buffers, float* out) {
+  const size_t dim = static_cast<size_t>(config.head_dim);
+  const size_t heads = static_cast<size_t>(config.heads);
+  const size_t group = heads / static_cast<size_t>(config.kv_heads);
+  const size_t kv_width = buffers.kv;
+  // Heads in the outer place: a thread's consecutive tokens read the same keys and values, and
+  // every thread gets its share of late (long) and early (short) tokens.
+  const auto attend = [&](size_t begin, size_t end, size_t thread) {
+    float* scores = buffers.scores + thread * buffers.score_stride;
+    for (size_t i = begin; i < end; ++i) {
+      const size_t head = i / tokens;
+      const size_t token = i % tokens;
+      const size_t query = token * buffers.query + head * dim;
+      const size_t column = head / group * dim;
+      kernels::AttendHead(q + query, At(kv.keys, kv.type, column), At(kv.values, kv.type, column),
+                          kv.type, kv_width, first_position + token + 1, dim, scores, out + query);
+    }
+  };
+  kernels::ParallelFor(heads * tokens, 1, attend);
+}
+
+}  // namespace sdq

@@ -1,0 +1,162 @@
+#include "runtime/transformer.h"
+
+#include <array>
+#include <cmath>
+
+#include "kernels/parallel.h"
+#include "runtime/attention.h"
+#include "runtime/block_buffers.h"
+
+namespace sdq {
+namespace {
+
+using Buffers = BlockWorkspace::Buffers;
+
+// fn(t) for every token, in parallel: for work that treats tokens alone.
+template <typename Fn>
+void ForTokens(size_t tokens, const Fn& fn) {
+  kernels::ParallelFor(tokens, 1, [&](size_t begin, size_t end, size_t) {
+    for (size_t t = begin; t < end; ++t) fn(t);
+  });
+}
+
+// One block over one batch: names what the steps share.
+struct Block {
+  const ModelConfig& config;
+  const LayerWeights& layer;
+  const KvLayer& kv;
+  std::span<const float> rotary_table;
+  size_t first_position;
+  size_t tokens;
+  float* hidden;
+  Buffers& buffers;
+  const LinearTap& tap;
+
+  struct Output {
+    const Linear* linear;
+    float* y;
+    size_t stride;
+  };
+
+  // All linears of one input. Those with equal maps run one after the other, so that the prepared
+  // activation is made once per map whatever the order of the list.
+  template <size_t N>
+  void Project(const float* x, size_t stride, std::array<Output, N> outputs) const {
+    buffers.input.SetInput(x, tokens, stride);
+    if (tap) {
+      for (const Output& output : outputs) tap(*output.linear, x, tokens, stride);
+    }
+    for (size_t i = 0; i < N; ++i) {
+      if (outputs[i].linear == nullptr) continue;
+      const kernels::ActivationMap* map = outputs[i].linear->map;
+      for (size_t j = i; j < N; ++j) {
+        if (outputs[j].linear == nullptr || outputs[j].linear->map != map) continue;
+        Forward(*outputs[j].linear, buffers.input, outputs[j].y, outputs[j].stride);
+        outputs[j].linear = nullptr;
+      }
+    }
+  }
+
+  void Normalize(const Norm& norm, const float* x, float* y) const {
+    const size_t n = buffers.hidden;
+    const float eps = static_cast<float>(config.norm_eps);
+    ForTokens(tokens, [&](size_t t) {
+      if (config.architecture == Architecture::kLlama) {
+        kernels::RmsNorm(x + t * n, norm.weight, eps, n, y + t * n);
+      } else {
+        kernels::LayerNorm(x + t * n, norm.weight, norm.bias, eps, n, y + t * n);
+      }
+    });
+  }
+
+  // The input of a sub-block: normalized first in pre-norm models, the residual stream itself in
+  // post-norm ones (OPT-350M).
+  const float* Enter(const Norm& norm) const {
+    if (!config.pre_norm) return hidden;
+    Normalize(norm, hidden, buffers.normed);
+    return buffers.normed;
+  }
+
+  // Adds the sub-block's output to the residual stream.
+  void Leave(const Norm& norm) const {
+    const size_t n = buffers.hidden;
+    ForTokens(tokens,
+              [&](size_t t) { kernels::AddInPlace(hidden + t * n, buffers.projected + t * n, n); });
+    if (!config.pre_norm) Normalize(norm, hidden, hidden);
+  }
+
+  // Turns queries and keys by their positions' angles (LLaMA) and scales the queries.
+  void PositionAndScale() const {
+    const size_t dim = static_cast<size_t>(config.head_dim);
+    const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
+    ForTokens(tokens, [&](size_t t) {
+      float* q = buffers.q + t * buffers.query;
+      if (config.architecture == Architecture::kLlama) {
+        const float* angles = rotary_table.data() + (first_position + t) * dim;
+        kernels::Rotary(q, static_cast<size_t>(config.heads), dim, angles);
+        kernels::Rotary(buffers.k + t * buffers.kv, static_cast<size_t>(config.kv_heads), dim,
+                        angles);
+      }
+      for (size_t i = 0; i < buffers.query; ++i) q[i] *= scale;
+    });
+  }
+
+  void Attention() const {
+    const float* x = Enter(layer.attn_norm);
+    Project<3>(x, buffers.hidden,
+               {{{&layer.q, buffers.q, buffers.query},
+                 {&layer.k, buffers.k, buffers.kv},
+                 {&layer.v, buffers.v, buffers.kv}}});
+    PositionAndScale();
+    StoreKeysAndValues(buffers.k, buffers.v, buffers.kv, first_position, tokens, kv);
+    Attend(config, kv, first_position, tokens, buffers.q, buffers, buffers.attended);
+    Project<1>(buffers.attended, buffers.query, {{{&layer.o, buffers.projected, buffers.hidden}}});
+    Leave(layer.attn_norm);
+  }
+
+  void Activate() const {
+    const size_t n = buffers.ffn;
+    ForTokens(tokens, [&](size_t t) {
+      float* up = buffers.up + t * n;
+      switch (config.activation) {
+        case Activation::kRelu:
+          return kernels::ReluInPlace(up, n);
+        case Activation::kGelu:
+          return kernels::GeluInPlace(up, n);
+        case Activation::kSilu:
+          return kernels::SiluMul(buffers.gate + t * n, up, n);
+      }
+    });
+  }
+
+  void FeedForward() const {
+    const float* x = Enter(layer.ffn_norm);
+    const bool gated = config.architecture == Architecture::kLlama;
+    if (gated) {
+      Project<2>(
+          x, buffers.hidden,
+          {{{&layer.gate, buffers.gate, buffers.ffn}, {&layer.up, buffers.up, buffers.ffn}}});
+    } else {
+      Project<1>(x, buffers.hidden, {{{&layer.up, buffers.up, buffers.ffn}}});
+    }
+    Activate();
+    Project<1>(gated ? buffers.gate : buffers.up, buffers.ffn,
+               {{{&layer.down, buffers.projected, buffers.hidden}}});
+    Leave(layer.ffn_norm);
+  }
+};
+
+}  // namespace
+
+void RunBlock(const ModelConfig& config, const LayerWeights& layer, const KvLayer& kv,
+              std::span<const float> rotary_table, size_t first_position, size_t tokens,
+              float* hidden, BlockWorkspace& workspace, const LinearTap& tap) {
+  if (tokens == 0) return;
+  Buffers& buffers = workspace.buffers();
+  buffers.FitThreads();
+  const Block block{config, layer, kv, rotary_table, first_position, tokens, hidden, buffers, tap};
+  block.Attention();
+  block.FeedForward();
+}
+
+}  // namespace sdq
