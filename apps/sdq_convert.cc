@@ -1,0 +1,150 @@
+// sdq-convert: a checkpoint in, an .sdq file out.
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "apps/support/app.h"
+#include "converter/checkpoint.h"
+#include "converter/pipeline.h"
+#include "fmt/format.h"
+#include "runtime/corpus.h"
+#include "runtime/tokenizer.h"
+
+namespace sdq::apps {
+namespace {
+
+using converter::ConvertOptions;
+using converter::ConvertReport;
+using converter::Method;
+
+struct Options {
+  std::string checkpoint;
+  std::string output;
+  std::string alphabet;
+  std::string calibration_file;
+  std::string separator = "<|endoftext|>";
+  size_t calibration_tokens = 131072;
+  int threads = 0;
+  bool quiet = false;
+  ConvertOptions convert;
+};
+
+const std::map<std::string, Method> kMethods = {
+    {"float", Method::kFloat}, {"sdq", Method::kPublished}, {"trellis", Method::kTrellis}};
+const std::map<std::string, converter::EmbeddingType> kEmbeddings = {
+    {"keep", converter::EmbeddingType::kKeep}, {"q8", converter::EmbeddingType::kQ8}};
+const std::map<std::string, format::Alphabet> kAlphabets = {
+    {"binary", format::Alphabet::kBinary},
+    {"ternary", format::Alphabet::kTernaryPacked},
+    {"ternary-planes", format::Alphabet::kTernaryPlanes}};
+
+void DeclareMethod(CLI::App& app, Options& o) {
+  app.add_option("--method", o.convert.method,
+                 "trellis (default), sdq (the published method), float (no quantization)")
+      ->transform(CLI::CheckedTransformer(kMethods));
+  app.add_option("--osr", o.convert.osr,
+                 "over-sampling ratio: samples per weight, mean over all linears (default 2)")
+      ->check(CLI::Range(0.25, 16.0));
+  app.add_option("--alphabet", o.alphabet,
+                 "binary (default of trellis), ternary (default of sdq; 5 per byte) or "
+                 "ternary-planes (2 bits each)")
+      ->check(CLI::IsMember(kAlphabets));
+  app.add_option("--window", o.convert.window,
+                 "trellis: samples per weight of the decimator, 2^L states (default 8)")
+      ->check(CLI::Range(1, 16));
+  app.add_option("--order", o.convert.published.order,
+                 "sdq: order of the modulator, 1 (default) or 2")
+      ->check(CLI::Range(1, 2));
+  app.add_option("--block", o.convert.published.block, "sdq: columns per block (default 128)")
+      ->check(CLI::Range(8, 4096));
+  app.add_flag("--diagonal-compensation", o.convert.published.diagonal_compensation,
+               "sdq: the publication's shortcut instead of the exact block solve");
+}
+
+void Declare(CLI::App& app, Options& o) {
+  app.add_option("checkpoint", o.checkpoint, "folder with config.json and *.safetensors")
+      ->required();
+  app.add_option("-o,--output", o.output, "file to write (.sdq)")->required();
+  DeclareMethod(app, o);
+  app.add_option("--calib", o.calibration_file,
+                 "text that the model should do well on (default: none, plain squared error)");
+  app.add_option("--calib-separator", o.separator,
+                 "line between documents of that text (default <|endoftext|>)");
+  app.add_option("--calib-tokens", o.calibration_tokens, "tokens of it to use (default 131072)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--embeddings", o.convert.embeddings,
+                 "embeddings and head: q8 (default) or keep (as in the checkpoint)")
+      ->transform(CLI::CheckedTransformer(kEmbeddings));
+  app.add_option("--damping", o.convert.damping,
+                 "share of the mean diagonal added to the Hessian (default 0.01)")
+      ->check(CLI::Range(0.0, 10.0));
+  app.add_option("--seed", o.convert.seed, "seed of the rotation signs (default 0)");
+  AddThreadsOption(app, &o.threads);
+  app.add_flag("-q,--quiet", o.quiet, "no progress, no report");
+}
+
+Status LoadCalibration(const converter::Checkpoint& checkpoint, Options& o) {
+  SDQ_ASSIGN_OR_RETURN(TokenizerSpec spec, checkpoint.LoadTokenizer());
+  SDQ_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Create(std::move(spec)));
+  SDQ_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(o.calibration_file));
+  SDQ_ASSIGN_OR_RETURN(o.convert.calibration, TokenizeDocuments(tokenizer, text, o.separator));
+  if (o.convert.calibration.size() > o.calibration_tokens) {
+    o.convert.calibration.resize(o.calibration_tokens);
+  }
+  o.convert.calibration_name = std::filesystem::path(o.calibration_file).filename().string();
+  return Status::Ok();
+}
+
+void PrintReport(const ConvertReport& report, const std::string& path, double seconds) {
+  if (!report.linears.empty()) {
+    fmt::print("{:<28} {:>14} {:>7} {:>8} {:>12}\n", "linear", "shape", "OSR", "bits/w",
+               "rel. error");
+    for (const converter::LinearReport& linear : report.linears) {
+      fmt::print("{:<28} {:>14} {:>7.3f} {:>8.3f} {:>12.5f}\n", linear.name,
+                 fmt::format("{} x {}", linear.rows, linear.columns), linear.osr,
+                 linear.bits_per_weight, linear.relative_error);
+    }
+    fmt::print("mean OSR {:.4f}, {:.4f} bits per weight in quantized linears\n", report.mean_osr,
+               report.bits_per_weight);
+  }
+  fmt::print("{}: {} ({} bytes) in {:.1f} s\n", path, HumanBytes(report.file_bytes),
+             report.file_bytes, seconds);
+}
+
+Result<ConvertReport> RunConversion(Options& o) {
+  SDQ_ASSIGN_OR_RETURN(const auto checkpoint, converter::Checkpoint::Open(o.checkpoint));
+  if (o.alphabet.empty())
+    o.alphabet = o.convert.method == Method::kPublished ? "ternary" : "binary";
+  o.convert.alphabet = kAlphabets.at(o.alphabet);
+  if (!o.calibration_file.empty() && o.convert.method != Method::kFloat) {
+    SDQ_RETURN_IF_ERROR(LoadCalibration(*checkpoint, o));
+  }
+  ProgressLine progress(!o.quiet);
+  auto report = converter::Convert(*checkpoint, o.convert, o.output,
+                                   [&](const converter::ConvertProgress& p) {
+                                     progress.Update(p.step, p.fraction);
+                                     return !Interrupted();
+                                   });
+  progress.Finish();
+  return report;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Converts a trained checkpoint into an .sdq file.", "sdq-convert");
+  Options options;
+  Declare(app, options);
+  int exit_code = kExitOk;
+  if (!Parse(app, argc, argv, &exit_code)) return exit_code;
+  InstallSignalHandlers();
+  ApplyThreads(options.threads);
+  const Stopwatch watch;
+  const Result<ConvertReport> report = RunConversion(options);
+  if (!report.ok()) return Fail(app, report.status());
+  if (!options.quiet) PrintReport(*report, options.output, watch.seconds());
+  return kExitOk;
+}
+
+}  // namespace
+}  // namespace sdq::apps
+
+int main(int argc, char** argv) { return sdq::apps::Main(argc, argv); }

@@ -1,0 +1,119 @@
+// sdq-ppl: perplexity of a model on a text, and KL divergence from a reference model.
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "apps/support/app.h"
+#include "fmt/format.h"
+#include "runtime/corpus.h"
+#include "runtime/model.h"
+#include "runtime/perplexity.h"
+
+namespace sdq::apps {
+namespace {
+
+struct Options {
+  std::string model;
+  std::string reference;
+  std::string file;
+  std::string separator;
+  size_t window = 512;
+  size_t windows = 0;
+  size_t batch = 64;
+  int threads = 0;
+  bool json = false;
+};
+
+void Declare(CLI::App& app, Options& options) {
+  app.add_option("model,-m,--model", options.model, "model file (.sdq)")->required();
+  app.add_option("-f,--file", options.file, "text to evaluate")->required();
+  app.add_option("-c,--ctx-size", options.window, "tokens per window (default 512)")
+      ->check(CLI::Range(size_t(2), size_t(1) << 20));
+  app.add_option("--separator", options.separator,
+                 "line that separates documents, e.g. '<|endoftext|>' (default: one document)");
+  app.add_option("--reference", options.reference,
+                 "model to compare with: adds KL divergence and top-1 agreement");
+  app.add_option("--chunks", options.windows, "evaluate the first N windows only")
+      ->check(CLI::PositiveNumber);
+  app.add_option("-b,--batch-size", options.batch, "positions evaluated together (default 64)")
+      ->check(CLI::Range(size_t(1), size_t(4096)));
+  app.add_flag("--json", options.json, "print one JSON object");
+  AddThreadsOption(app, &options.threads);
+}
+
+std::string ToJson(const PerplexityResult& result, double seconds) {
+  nlohmann::ordered_json json;
+  json["perplexity"] = result.perplexity;
+  json["nll"] = result.nll;
+  json["tokens"] = result.tokens;
+  json["windows"] = result.windows;
+  if (result.has_reference) {
+    json["kl"] = result.kl;
+    json["top1"] = result.top1;
+    json["reference_perplexity"] = result.reference_perplexity;
+  }
+  json["seconds"] = seconds;
+  return json.dump() + "\n";
+}
+
+std::string ToText(const PerplexityResult& result, double seconds) {
+  std::string text = fmt::format("perplexity {:.4f}  (nll {:.5f} nats, {} tokens in {} windows)\n",
+                                 result.perplexity, result.nll, result.tokens, result.windows);
+  if (result.has_reference) {
+    text += fmt::format(
+        "reference  {:.4f}\nKL         {:.5f} nats per token\ntop-1      {:.2f}% agreement\n",
+        result.reference_perplexity, result.kl, 100 * result.top1);
+  }
+  return text + fmt::format("time       {:.1f} s\n", seconds);
+}
+
+Result<PerplexityResult> Evaluate(const Options& options) {
+  SDQ_ASSIGN_OR_RETURN(const auto model, Model::Open(options.model));
+  std::unique_ptr<Model> reference;
+  if (!options.reference.empty()) {
+    SDQ_ASSIGN_OR_RETURN(reference, Model::Open(options.reference));
+  }
+  SDQ_ASSIGN_OR_RETURN(TokenizerSpec spec, TokenizerSpec::Load(model->file().metadata()));
+  SDQ_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Create(std::move(spec)));
+  SDQ_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(options.file));
+  SDQ_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens,
+                       TokenizeDocuments(tokenizer, text, options.separator));
+  PerplexityOptions evaluation;
+  evaluation.window = options.window;
+  evaluation.max_windows = options.windows;
+  evaluation.batch = options.batch;
+  ProgressLine progress(!options.json);
+  auto result =
+      EvaluatePerplexity(*model, reference.get(), tokens, evaluation,
+                         [&](const PerplexityResult& so_far, size_t total) {
+                           progress.Update(fmt::format("window {}/{}, perplexity {:.3f}",
+                                                       so_far.windows, total, so_far.perplexity),
+                                           double(so_far.windows) / double(total));
+                           return !Interrupted();
+                         });
+  progress.Finish();
+  return result;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Perplexity of a model on a text, and its distance from a reference model.",
+               "sdq-ppl");
+  Options options;
+  Declare(app, options);
+  int exit_code = kExitOk;
+  if (!Parse(app, argc, argv, &exit_code)) return exit_code;
+  InstallSignalHandlers();
+  ApplyThreads(options.threads);
+  const Stopwatch watch;
+  const Result<PerplexityResult> result = Evaluate(options);
+  if (!result.ok()) return Fail(app, result.status());
+  const double seconds = watch.seconds();
+  return WriteOut(options.json ? ToJson(*result, seconds) : ToText(*result, seconds))
+             ? kExitOk
+             : kExitFailure;
+}
+
+}  // namespace
+}  // namespace sdq::apps
+
+int main(int argc, char** argv) { return sdq::apps::Main(argc, argv); }
