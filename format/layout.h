@@ -17,19 +17,31 @@ inline constexpr size_t kHeaderBytes = 128;
 inline constexpr size_t kSectionEntryBytes = 32;
 inline constexpr size_t kTensorRecordBytes = 160;
 inline constexpr size_t kDecimatorRecordBytes = 64;
-inline constexpr size_t kTensorNameBytes = 64;  // UTF-8, NUL padded, at least one NUL
-inline constexpr uint32_t kNoSection = 0xffffffffu;
+inline constexpr size_t kTensorNameBytes = 64;           // UTF-8, NUL padded, at least one NUL
+inline constexpr uint32_t kNoSection = 0xffffffffu;      // "there is none", sections and decimators
+inline constexpr uint32_t kByteOrderMark = 0x04030201u;  // bytes 01 02 03 04 in the file
+inline constexpr uint32_t kMinAlignment = 64;
 inline constexpr uint32_t kDefaultAlignment = 64;
 inline constexpr uint32_t kMaxAlignment = 1u << 21;
+// Readable bytes behind every bitstream: kernels may over-read one vector.
+inline constexpr size_t kReadSlack = 64;
 
 // Caps: limits on counts that keep every product in 64 bits and every allocation small.
 inline constexpr uint32_t kMaxDimension = 1u << 24;
 inline constexpr uint32_t kMaxTensors = 1u << 16;
 inline constexpr uint32_t kMaxDecimators = 1u << 16;
-inline constexpr uint32_t kMaxWindow = 16;       // L, taps per phase
-inline constexpr uint32_t kMaxPhases = 64;       // Q of a polyphase decimator
-inline constexpr uint32_t kMaxOsr = 16;          // P/Q
+inline constexpr uint32_t kMaxWindow = 16;                 // L, taps per phase
+inline constexpr uint32_t kMaxPhases = 64;                 // Q of a polyphase decimator
+inline constexpr uint32_t kMaxOsr = 16;                    // P/Q
+inline constexpr uint32_t kMaxRateDenominator = 1u << 16;  // Q of an ideal low-pass
 inline constexpr uint32_t kMaxLowPassBlock = 4096;
+inline constexpr uint64_t kMaxLowPassElements = 1u << 22;  // columns x samples of one block
+inline constexpr uint32_t kMaxHartley = 1024;              // odd factor m of a rotation block
+inline constexpr uint32_t kMaxSections = 4 * kMaxTensors + kMaxDecimators + 3;
+inline constexpr size_t kMaxKeyBytes = 255;  // of a metadata key
+// Bases of scales and means: within these, base x any normal f16 is a finite, normal f32.
+inline constexpr float kMinScaleBase = 0x1p-112f;
+inline constexpr float kMaxScaleBase = 0x1p111f;
 
 inline constexpr uint32_t kTileRows = 16;  // rows of a bitstream tile, bytes interleaved by row
 
@@ -40,12 +52,12 @@ enum class SectionKind : uint32_t {
   kMetadata = 1,
   kTensorTable = 2,
   kDecimatorTable = 3,
-  kTaps = 4,         // f32[Q][L], newest sample first
-  kDense = 5,        // row-major matrix or vector
-  kBitstream = 6,    // tiles of 16 rows
-  kScales = 7,       // f16
-  kMeans = 8,        // f16
-  kBias = 9,         // f32[rows]
+  kTaps = 4,       // f32[Q][L], newest sample first
+  kDense = 5,      // row-major matrix or vector
+  kBitstream = 6,  // tiles of 16 rows
+  kScales = 7,     // f16
+  kMeans = 8,      // f16
+  kBias = 9,       // f32[rows]
 };
 
 enum class TensorKind : uint16_t {
@@ -68,8 +80,8 @@ enum class Alphabet : uint8_t {
 };
 
 enum class DecimatorKind : uint8_t {
-  kIdentity = 1,   // one sample per weight
-  kPolyphase = 2,  // rational P/Q FIR, L taps per phase
+  kIdentity = 1,      // one sample per weight
+  kPolyphase = 2,     // rational P/Q FIR, L taps per phase
   kIdealLowPass = 3,  // FFT-rule resampling of blocks of `block` columns
 };
 

@@ -13,9 +13,11 @@ namespace sdq::format {
 
 // Movable, not copyable. The span stays valid, at the same address, until destruction.
 // At least 64 zero bytes are readable after the last byte (kernels may over-read a vector).
+// A mapped file must not be cut short while in use: the system answers a read behind the new end
+// with SIGBUS. Replacing it by rename, as SdqWriter does, is safe; Mode::kRead has no such risk.
 class MappedFile {
  public:
-  enum class Mode { kAuto, kMmap, kRead };
+  enum class Mode { kAuto, kMmap, kRead };  // kAuto: map, or read where mapping fails
   // Directories, devices and empty files are refused with a message that says so.
   static Result<MappedFile> Open(const std::string& path, Mode mode = Mode::kAuto);
 

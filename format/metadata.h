@@ -1,16 +1,18 @@
 // Typed key-value metadata of an .sdq file: an ordered list of unique UTF-8 keys.
 //
-// In memory a Metadata owns its values when it is built by hand (the converter) and views the
-// file's bytes when it was decoded; arrays and strings are then std::string_view / span into the
-// mapped file, which must outlive it. Encoding: FORMAT.md, "Metadata".
+// A Metadata owns its values, also when it was decoded from a file. Keys are 1 to 255 bytes of
+// UTF-8 without NUL; strings are arbitrary bytes (token surfaces need not be UTF-8).
+// Encoding: FORMAT.md, "Metadata".
 #ifndef SDQ_FORMAT_METADATA_H_
 #define SDQ_FORMAT_METADATA_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -23,8 +25,8 @@ class Metadata {
   // Alternatives in the order of their type codes 1..9.
   using Value = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>,
                              std::vector<double>, std::vector<std::string>,
-                             std::vector<float>,       // compact: 4 bytes each
-                             std::vector<uint32_t>>;   // compact: 4 bytes each
+                             std::vector<float>,      // compact: 4 bytes each
+                             std::vector<uint32_t>>;  // compact: 4 bytes each
 
   void Set(std::string key, Value value) { values_[std::move(key)] = std::move(value); }
   bool Has(std::string_view key) const { return values_.find(key) != values_.end(); }
@@ -49,8 +51,12 @@ class Metadata {
 
   const std::map<std::string, Value, std::less<>>& values() const { return values_; }
 
+  // Can this be written? Key lengths and encoding; no array element above 4 GiB.
+  Status Validate() const;
+  // Keys in ascending byte order: equal metadata gives equal bytes. Requires Validate().ok().
   std::vector<uint8_t> Encode() const;
-  // Bounded decode: every count is checked against the bytes that remain; keys unique and UTF-8.
+  // Bounded decode: every count is checked against the bytes that remain before anything is
+  // allocated; keys unique, ascending and UTF-8; no byte left over. kCorrupt otherwise.
   static Result<Metadata> Decode(std::span<const uint8_t> bytes);
 
  private:

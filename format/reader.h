@@ -16,23 +16,17 @@
 
 #include "format/layout.h"
 #include "format/metadata.h"
+#include "format/records.h"
 #include "format/status.h"
 #include "format/tensor.h"
 
 namespace sdq::format {
 
-struct SectionInfo {
-  SectionKind kind = SectionKind::kMetadata;
-  uint64_t offset = 0;
-  uint64_t bytes = 0;     // without the padding to the alignment
-  uint64_t checksum = 0;  // XXH3-64
-};
-
 using TensorView = std::variant<DenseView, StreamView>;
 
 // The byte ledger of one tensor: what sdq-info prints and bits per weight counts.
 struct TensorBytes {
-  uint64_t data = 0;    // bitstream or dense elements
+  uint64_t data = 0;  // bitstream or dense elements
   uint64_t scales = 0;
   uint64_t means = 0;
   uint64_t bias = 0;
@@ -41,7 +35,9 @@ struct TensorBytes {
 
 class SdqFile {
  public:
-  // `bytes` is the whole file and must outlive the SdqFile and every view. `name` is for messages.
+  // `bytes` is the whole file and must outlive the SdqFile and every view; its address must be a
+  // multiple of 4 (64 is fast). `name` is for messages.
+  // kCorrupt: the bytes violate FORMAT.md; kUnsupported: a version, flag or value of the future.
   static Result<SdqFile> Parse(std::span<const uint8_t> bytes, std::string name);
 
   const Metadata& metadata() const { return metadata_; }
@@ -60,6 +56,7 @@ class SdqFile {
   Status VerifyAll() const;
 
  private:
+  Status ParseAll();
   std::span<const uint8_t> bytes_;
   std::string name_;
   uint16_t major_ = 0;
@@ -69,6 +66,7 @@ class SdqFile {
   std::vector<SectionInfo> sections_;
   std::vector<TensorView> tensors_;
   std::vector<TensorBytes> ledger_;
+  std::vector<uint32_t> by_name_;  // indices of tensors_, sorted by name
 };
 
 }  // namespace sdq::format

@@ -15,14 +15,14 @@ namespace sdq {
 // Pinned: values are part of the public interface (logs, scripts); append, never renumber.
 enum class StatusCode : int32_t {
   kOk = 0,
-  kInvalidArgument = 1,  // the caller asked for something that makes no sense
-  kNotFound = 2,         // file, tensor or key is missing
-  kIoError = 3,          // the operating system said no (errno text in the message)
-  kCorrupt = 4,          // bytes violate the format: checksum, bounds, overlap, invalid value
-  kUnsupported = 5,      // well formed, but this build does not know it (version, flag, type)
-  kOutOfRange = 6,       // a number beyond a stated limit (context, threads, sizes)
+  kInvalidArgument = 1,    // the caller asked for something that makes no sense
+  kNotFound = 2,           // file, tensor or key is missing
+  kIoError = 3,            // the operating system said no (errno text in the message)
+  kCorrupt = 4,            // bytes violate the format: checksum, bounds, overlap, invalid value
+  kUnsupported = 5,        // well formed, but this build does not know it (version, flag, type)
+  kOutOfRange = 6,         // a number beyond a stated limit (context, threads, sizes)
   kResourceExhausted = 7,  // memory or disk
-  kCancelled = 8,        // the user interrupted
+  kCancelled = 8,          // the user interrupted
 };
 
 // "corrupt", "io error", ...: for log lines and JSON.
@@ -34,7 +34,9 @@ class [[nodiscard]] Status {
   Status(StatusCode code, std::string message) : code_(code), message_(std::move(message)) {}
 
   static Status Ok() { return Status(); }
-  static Status InvalidArgument(std::string m) { return {StatusCode::kInvalidArgument, std::move(m)}; }
+  static Status InvalidArgument(std::string m) {
+    return {StatusCode::kInvalidArgument, std::move(m)};
+  }
   static Status NotFound(std::string m) { return {StatusCode::kNotFound, std::move(m)}; }
   static Status IoError(std::string m) { return {StatusCode::kIoError, std::move(m)}; }
   static Status Corrupt(std::string m) { return {StatusCode::kCorrupt, std::move(m)}; }
@@ -64,8 +66,8 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}            // NOLINT(google-explicit-constructor)
-  Result(Status status) : status_(std::move(status)) {}    // NOLINT(google-explicit-constructor)
+  Result(T value) : value_(std::move(value)) {}          // NOLINT(google-explicit-constructor)
+  Result(Status status) : status_(std::move(status)) {}  // NOLINT(google-explicit-constructor)
 
   bool ok() const { return value_.has_value(); }
   const Status& status() const& { return status_; }
@@ -87,8 +89,8 @@ class [[nodiscard]] Result {
 }  // namespace sdq
 
 // Returns the error to the caller; goes on if ok.
-#define SDQ_RETURN_IF_ERROR(expr)                          \
-  do {                                                     \
+#define SDQ_RETURN_IF_ERROR(expr)                                               \
+  do {                                                                          \
     if (::sdq::Status sdq_status = (expr); !sdq_status.ok()) return sdq_status; \
   } while (false)
 
@@ -98,8 +100,8 @@ class [[nodiscard]] Result {
 // SDQ_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
 #define SDQ_ASSIGN_OR_RETURN(lhs, expr) \
   SDQ_ASSIGN_OR_RETURN_IMPL(SDQ_STATUS_CONCAT(sdq_result_, __LINE__), lhs, expr)
-#define SDQ_ASSIGN_OR_RETURN_IMPL(result, lhs, expr) \
-  auto result = (expr);                              \
+#define SDQ_ASSIGN_OR_RETURN_IMPL(result, lhs, expr)   \
+  auto result = (expr);                                \
   if (!result.ok()) return std::move(result).status(); \
   lhs = *std::move(result)
 

@@ -25,10 +25,10 @@ struct DecimatorSpec {
   DecimatorKind kind = DecimatorKind::kIdentity;
   uint32_t osr_num = 1;
   uint32_t osr_den = 1;
-  uint32_t window = 0;       // L; polyphase only
-  uint32_t lead = 0;         // polyphase only
-  uint32_t block = 0;        // columns per block; 0 = the whole row (polyphase, identity)
-  std::vector<float> taps;   // [Q][L]; polyphase only
+  uint32_t window = 0;      // L; polyphase only
+  uint32_t lead = 0;        // polyphase only
+  uint32_t block = 0;       // columns per block; 0 = the whole row (polyphase, identity)
+  std::vector<float> taps;  // [Q][L]; polyphase only
 
   double osr() const { return double(osr_num) / double(osr_den); }
   bool operator==(const DecimatorSpec&) const = default;
@@ -41,6 +41,7 @@ struct RotationSpec {
   bool operator==(const RotationSpec&) const = default;
 };
 
+// Geometry. All of these ask for a decimator and columns that ValidateDecimator accepts.
 // Number of decimator blocks of a row, and samples of block b. Every block starts on a new byte.
 uint32_t BlockCount(const DecimatorSpec& decimator, uint32_t columns);
 uint32_t BlockColumns(const DecimatorSpec& decimator, uint32_t columns, uint32_t block_index);
@@ -54,18 +55,20 @@ uint64_t BitstreamBytes(const DecimatorSpec& decimator, Alphabet alphabet, uint3
                         uint32_t columns);
 
 // Is this a legal decimator / rotation for n columns? Checked by reader and writer alike.
+// kInvalidArgument, or kUnsupported for a kind that this build does not know. A rotation block (and
+// the shorter last one) is m 2^k with m odd and at most kMaxHartley.
 Status ValidateDecimator(const DecimatorSpec& decimator, uint32_t columns);
 Status ValidateRotation(const RotationSpec& rotation, uint32_t columns);
 
 struct DenseView {
   std::string name;
   DenseType type = DenseType::kF32;
-  uint32_t rows = 0;     // a vector has rows = 1
+  uint32_t rows = 0;  // a vector has rows = 1
   uint32_t columns = 0;
-  std::span<const uint8_t> data;        // rows*columns elements, row-major, no padding
-  std::span<const uint16_t> scales_f16; // kQ8: rows scales
-  float scale_base = 1.0f;              // kQ8: multiplies every scale
-  std::span<const float> bias;          // rows entries, or empty
+  std::span<const uint8_t> data;         // rows*columns elements, row-major, no padding
+  std::span<const uint16_t> scales_f16;  // kQ8: rows scales
+  float scale_base = 1.0f;               // kQ8: multiplies every scale
+  std::span<const float> bias;           // rows entries, or empty
 };
 
 struct StreamView {
@@ -76,15 +79,31 @@ struct StreamView {
   DecimatorSpec decimator;
   Alphabet alphabet = Alphabet::kBinary;
   ScaleGranularity granularity = ScaleGranularity::kRow;
-  // f16, scale = scale_base * f16. kRow: [rows]; kBlock: [rows][blocks]. All finite, > 0 (a zero
-  // scale is legal: a row of zeros), no f16 denormals.
+  // f16, scale = scale_base * f16. kRow: [rows]; kBlock: [rows][blocks]. Each is +0 (a row of
+  // zeros) or a finite, positive, normal f16; the base lies in [kMinScaleBase, kMaxScaleBase].
   std::span<const uint16_t> scales_f16;
   float scale_base = 1.0f;
-  std::span<const uint16_t> means_f16;  // like scales, or empty; mean = mean_base * f16
+  std::span<const uint16_t> means_f16;  // shaped like scales, finite, or empty; x mean_base
   float mean_base = 1.0f;
-  std::span<const float> bias;          // rows, or empty
-  std::span<const uint8_t> bits;        // BitstreamBytes(...) bytes; 64 readable bytes follow
+  std::span<const float> bias;    // rows, or empty
+  std::span<const uint8_t> bits;  // BitstreamBytes(...) bytes; 64 readable bytes follow
 };
+
+const std::string& NameOf(const DenseView& view);
+const std::string& NameOf(const StreamView& view);
+
+// Bytes of the elements of a dense matrix. Dimensions are at most kMaxDimension.
+uint64_t DenseElementBytes(DenseType type);
+uint64_t DenseBytes(DenseType type, uint32_t rows, uint32_t columns);
+
+// Names are 1 to 63 bytes of UTF-8 without control characters.
+Status ValidateTensorName(const std::string& name);
+// Everything about a view but the contents of `data` and `bits`: name, dimensions, sizes, scales,
+// means, bias. kInvalidArgument (or kUnsupported: unknown enumeration value) if it is not legal.
+Status ValidateView(const DenseView& view);
+Status ValidateView(const StreamView& view);
+// All bytes of a packed ternary bitstream are < 243; ok for the other alphabets.
+Status ValidateTrits(const StreamView& view);
 
 // IEEE binary16 / bfloat16 <-> binary32 (round to nearest even).
 float F16ToF32(uint16_t h);
