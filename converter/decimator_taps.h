@@ -1,0 +1,29 @@
+// The frozen decimators of the second method, and how they were found.
+//
+// Each entry was learned by sdq-learn-taps (tools/learn_taps.cc): alternate the trellis search over
+// independent Gaussian samples of unit variance with least squares for the taps, from many random
+// starts. To add a rate, run the program and put its output into decimator_taps.cc.
+#ifndef SDQ_CONVERTER_DECIMATOR_TAPS_H_
+#define SDQ_CONVERTER_DECIMATOR_TAPS_H_
+
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+
+namespace sdq::converter {
+
+struct LearnedTaps {
+  uint32_t letters;  // 2 or 3
+  uint32_t osr_num;  // P/Q in lowest terms
+  uint32_t osr_den;
+  uint32_t window;                    // L
+  double squared_error;               // mean, on Gaussian samples of unit variance
+  std::initializer_list<float> taps;  // [Q][L], newest sample first
+};
+
+// All entries, ordered by letters, window, OSR.
+std::span<const LearnedTaps> AllLearnedTaps();
+
+}  // namespace sdq::converter
+
+#endif  // SDQ_CONVERTER_DECIMATOR_TAPS_H_

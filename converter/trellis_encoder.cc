@@ -1,0 +1,168 @@
+// Polyphase decimator + trellis modulator: weights in, bitstream out (contract: encoder.h).
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "converter/encoder.h"
+#include "converter/hessian.h"
+#include "converter/trellis.h"
+#include "converter/trellis_core.h"
+#include "kernels/parallel.h"
+#include "kernels/rotation.h"
+
+namespace sdq::converter {
+namespace {
+
+constexpr size_t kRowsPerTask = 16;
+
+Status CheckInput(const EncodeInput& input, const TrellisOptions& options) {
+  if (input.weights == nullptr || input.rows == 0 || input.columns == 0 ||
+      input.rows > format::kMaxDimension || input.columns > format::kMaxDimension) {
+    return Status::InvalidArgument(
+        fmt::format("a linear of {} x {} weights", input.rows, input.columns));
+  }
+  if (input.hessian != nullptr && input.hessian->size() != input.columns * input.columns) {
+    return Status::InvalidArgument(fmt::format("a Hessian of {} numbers for {} columns",
+                                               input.hessian->size(), input.columns));
+  }
+  if (options.rotation_block > input.columns) {
+    return Status::InvalidArgument(
+        fmt::format("rotation blocks of {} for {} columns", options.rotation_block, input.columns));
+  }
+  return Status::Ok();
+}
+
+// As many samples before the first weight's own as its window can use and the last byte of a row
+// has room for: they cost nothing.
+uint32_t FreeLead(const format::DecimatorSpec& decimator, format::Alphabet alphabet,
+                  size_t columns) {
+  const uint32_t per_byte = alphabet == format::Alphabet::kTernaryPacked ? 5 : 8;
+  const uint64_t samples = uint64_t(columns) * decimator.osr_num / decimator.osr_den;
+  const uint32_t room = uint32_t((per_byte - samples % per_byte) % per_byte);
+  const uint32_t own = decimator.osr_num / decimator.osr_den;
+  return std::min(room, decimator.window - std::min(own, decimator.window));
+}
+
+// Scales every row to unit mean square; returns the factors (0 for a row of zeros). False if a
+// weight is not finite.
+bool NormalizeRows(std::vector<float>* weights, size_t columns, std::vector<double>* rms) {
+  for (size_t r = 0; r < rms->size(); ++r) {
+    float* row = weights->data() + r * columns;
+    double sum = 0;
+    for (size_t i = 0; i < columns; ++i) sum += double(row[i]) * double(row[i]);
+    if (!std::isfinite(sum)) return false;
+    (*rms)[r] = std::sqrt(sum / double(columns));
+    const double factor = (*rms)[r] > 0 ? 1.0 / (*rms)[r] : 0.0;
+    for (size_t i = 0; i < columns; ++i) row[i] = float(double(row[i]) * factor);
+  }
+  return true;
+}
+
+// Per row: w H w^T, w H q^T, q H q^T. `h` null: H = identity.
+struct Moments {
+  double ww = 0, wq = 0, qq = 0;
+};
+
+double Dot(const double* a, const float* b, size_t n) {
+  double sum = 0;
+  for (size_t i = 0; i < n; ++i) sum += a[i] * double(b[i]);
+  return sum;
+}
+
+std::vector<Moments> RowMoments(const std::vector<float>& w, const std::vector<float>& q,
+                                size_t rows, size_t n, const std::vector<double>* h) {
+  std::vector<Moments> moments(rows);
+  kernels::ParallelFor(rows, kRowsPerTask, [&](size_t begin, size_t end, size_t) {
+    std::vector<double> wh(kRowsPerTask * n), qh(kRowsPerTask * n);
+    for (size_t first = begin; first < end; first += kRowsPerTask) {
+      const size_t count = std::min(kRowsPerTask, end - first);
+      const float* w_rows = &w[first * n];
+      const float* q_rows = &q[first * n];
+      if (h != nullptr) {
+        RowsTimesMatrix(w_rows, count, h->data(), n, wh.data());
+        RowsTimesMatrix(q_rows, count, h->data(), n, qh.data());
+      } else {
+        std::copy_n(w_rows, count * n, wh.begin());
+        std::copy_n(q_rows, count * n, qh.begin());
+      }
+      for (size_t r = 0; r < count; ++r) {
+        moments[first + r] = {Dot(&wh[r * n], w_rows + r * n, n),
+                              Dot(&qh[r * n], w_rows + r * n, n),
+                              Dot(&qh[r * n], q_rows + r * n, n)};
+      }
+    }
+  });
+  return moments;
+}
+
+// The scale of least error under H; a degenerate row keeps the one it was encoded with.
+double RefittedScale(const Moments& m) {
+  const double scale = m.qq > 0 ? m.wq / m.qq : 0.0;
+  return std::isfinite(scale) && scale > 0 ? scale : 1.0;
+}
+
+}  // namespace
+
+Result<EncodedLinear> EncodeTrellis(const EncodeInput& input, const TrellisOptions& options) {
+  SDQ_RETURN_IF_ERROR(CheckInput(input, options));
+  const size_t rows = input.rows;
+  const size_t n = input.columns;
+  EncodedLinear out;
+  out.rows = uint32_t(rows);
+  out.columns = uint32_t(n);
+  out.alphabet = options.alphabet;
+  SDQ_ASSIGN_OR_RETURN(out.decimator, LearnedDecimator(options.alphabet, options.osr_num,
+                                                       options.osr_den, options.window));
+  out.decimator.lead = FreeLead(out.decimator, options.alphabet, n);
+  out.rotation.kind = format::RotationKind::kHadamard;
+  out.rotation.block = options.rotation_block != 0 ? options.rotation_block : uint32_t(n);
+  out.rotation.sign_seed = input.seed;
+  SDQ_ASSIGN_OR_RETURN(
+      const Trellis trellis,
+      Trellis::Create(out.decimator, options.alphabet == format::Alphabet::kBinary ? 2 : 3));
+
+  const kernels::Rotation rotation(n, out.rotation.block, out.rotation.sign_seed);
+  std::vector<float> weights(input.weights, input.weights + rows * n);
+  std::vector<double> rms(rows);
+  rotation.ApplyRows(weights.data(), rows, n);
+  if (!NormalizeRows(&weights, n, &rms)) {
+    return Status::InvalidArgument("a weight is not finite or too large");
+  }
+  std::vector<double> hessian;
+  std::optional<Feedback> feedback;
+  if (input.hessian != nullptr) {
+    hessian = *input.hessian;
+    RotateHessian(rotation, &hessian);
+    SDQ_ASSIGN_OR_RETURN(feedback, FactorHessian(hessian, n, input.damping));
+  }
+
+  std::vector<int8_t> samples(rows * trellis.RowSamples(n));
+  out.reconstructed.resize(rows * n);
+  EncodeRows(trellis, weights.data(), rows, n, feedback ? &*feedback : nullptr,
+             options.feedback_window, samples.data(), out.reconstructed.data());
+  out.bits = PackSamples(samples, out.rows, out.columns, out.decimator, out.alphabet);
+
+  const std::vector<Moments> moments =
+      RowMoments(weights, out.reconstructed, rows, n, feedback ? &hessian : nullptr);
+  std::vector<float> scales(rows);
+  for (size_t r = 0; r < rows; ++r) scales[r] = float(rms[r] * RefittedScale(moments[r]));
+  PackScales(scales, &out.scales_f16, &out.scale_base);
+  double error = 0;
+  double total = 0;
+  for (size_t r = 0; r < rows; ++r) {
+    const float stored = out.scale_base * format::F16ToF32(out.scales_f16[r]);
+    for (size_t i = 0; i < n; ++i) out.reconstructed[r * n + i] *= stored;
+    const Moments& m = moments[r];
+    const double power = rms[r] * rms[r];
+    error +=
+        power * m.ww - 2 * rms[r] * double(stored) * m.wq + double(stored) * double(stored) * m.qq;
+    total += power * m.ww;
+  }
+  out.relative_error = total > 0 ? std::max(error, 0.0) / total : 0.0;
+  rotation.InverseRows(out.reconstructed.data(), rows, n);
+  return out;
+}
+
+}  // namespace sdq::converter
