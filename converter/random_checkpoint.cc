@@ -1,0 +1,119 @@
+#include "converter/random_checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <map>
+#include <new>
+#include <utility>
+
+#include "converter/hf_checkpoint.h"
+#include "converter/hf_config.h"
+
+namespace sdq::converter {
+namespace {
+
+namespace fs = std::filesystem;
+
+// SplitMix64 (Steele, Lea and Flood 2014): 64 bits per step, any seed is a good one.
+class SplitMix64 {
+ public:
+  explicit SplitMix64(uint64_t seed) : state_(seed) {}
+  uint64_t Next() {
+    state_ += 0x9e3779b97f4a7c15u;
+    uint64_t z = state_;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+  }
+
+ private:
+  uint64_t state_;
+};
+
+// FNV-1a.
+uint64_t HashName(const std::string& name) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const char c : name) hash = (hash ^ uint8_t(c)) * 0x100000001b3u;
+  return hash;
+}
+
+// The sum of a word's eight bytes, minus its mean: variance 8 (256^2 - 1) / 12 = 209^2.
+int CentredByteSum(uint64_t word) {
+  constexpr uint64_t kEvenBytes = 0x00ff00ff00ff00ffu;
+  const uint64_t pairs = (word & kEvenBytes) + ((word >> 8) & kEvenBytes);
+  const uint64_t sum = (pairs * 0x0001000100010001u) >> 48;
+  return int(sum) - 1020;
+}
+
+class RandomCheckpoint : public Checkpoint {
+ public:
+  RandomCheckpoint(HfConfig config, uint64_t seed, uint64_t config_bytes)
+      : config_(std::move(config)), seed_(seed), config_bytes_(config_bytes) {
+    for (const TensorShape& shape : ExpectedTensors(config_.model)) {
+      if (shape.optional && !config_.norm_affine) continue;
+      elements_[shape.name] = uint64_t(shape.rows) * uint64_t(shape.columns);
+      if (!shape.is_linear) continue;
+      const bool is_attention = shape.name.find(".attn.") != std::string::npos;
+      if (is_attention ? config_.attention_bias : config_.ffn_bias) {
+        elements_[shape.name + ".bias"] = uint64_t(shape.rows);
+      }
+    }
+  }
+
+  const ModelConfig& config() const override { return config_.model; }
+  Result<TokenizerSpec> LoadTokenizer() const override {
+    return Status::NotFound("a random model has no tokenizer");
+  }
+  bool Has(const std::string& name) const override { return elements_.contains(name); }
+  std::string StoredType(const std::string&) const override { return "f16"; }
+
+  Status Read(const std::string& name, std::vector<float>* out) const override {
+    const auto found = elements_.find(name);
+    if (found == elements_.end()) {
+      return Status::NotFound(fmt::format("a random model of this config has no '{}'", name));
+    }
+    try {
+      out->resize(size_t(found->second));
+    } catch (const std::bad_alloc&) {
+      return Status::ResourceExhausted(
+          fmt::format("no memory for tensor '{}' ({} elements)", name, found->second));
+    }
+    if (name.ends_with("norm.weight")) {
+      out->assign(out->size(), 1.0f);
+      return Status::Ok();
+    }
+    SplitMix64 random(HashName(name) ^ seed_);
+    for (float& x : *out) x = float(CentredByteSum(random.Next())) * 0x1p-13f;
+    return Status::Ok();
+  }
+
+  void StoreExtras(format::Metadata* metadata) const override {
+    StoreGenerationDefaults(config_.generation, metadata);
+    metadata->Set("source.name", fmt::format("random-{}", seed_));
+    metadata->Set("source.model_type", config_.model_type);
+    metadata->Set("source.dtype", std::string("f16"));
+    metadata->Set("source.bytes", int64_t(config_bytes_));
+  }
+
+ private:
+  HfConfig config_;
+  uint64_t seed_;
+  uint64_t config_bytes_;
+  std::map<std::string, uint64_t> elements_;  // by canonical name
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Checkpoint>> OpenRandomCheckpoint(const std::string& config_path,
+                                                         uint64_t seed) {
+  std::error_code error;
+  const std::string path =
+      fs::is_directory(config_path, error) ? config_path + "/config.json" : config_path;
+  SDQ_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path));
+  SDQ_ASSIGN_OR_RETURN(HfConfig config, ParseHfConfig(text, path));
+  return std::unique_ptr<Checkpoint>(
+      std::make_unique<RandomCheckpoint>(std::move(config), seed, text.size()));
+}
+
+}  // namespace sdq::converter
