@@ -11,7 +11,7 @@ namespace sdq::kernels {
 
 enum class ElementType : uint16_t { kF32 = 1, kF16 = 2, kBF16 = 3, kQ8 = 4 };
 
-// Non-owning, row-major, no padding between rows, no alignment required.
+// Non-owning, row-major, no padding between rows, aligned to its element size only.
 struct DenseMatrix {
   const void* data = nullptr;
   ElementType type = ElementType::kF32;
@@ -19,7 +19,7 @@ struct DenseMatrix {
   size_t columns = 0;
   const uint16_t* scales_f16 = nullptr;  // kQ8: one per row, times scale_base
   float scale_base = 1.0f;
-  const float* bias = nullptr;           // rows, or null
+  const float* bias = nullptr;  // rows, or null
 };
 
 // y[t][r] = bias_r + sum_c W[r][c] x[t][c]. f16/bf16/q8 weights are widened to f32 exactly and
@@ -33,6 +33,11 @@ void DenseRow(const DenseMatrix& w, size_t r, float* out);
 // H += X^T X for X[tokens][n], full symmetric H[n][n] in f64 (partial sums in f32 over at most
 // 256 tokens). Fixed order: independent of the thread count.
 void AccumulateGram(const float* x, size_t tokens, size_t n, size_t x_stride, double* h);
+
+// The same in two steps, for many calls with one H: only the elements on and above the diagonal are
+// touched by the first, the second copies them below.
+void AccumulateGramUpper(const float* x, size_t tokens, size_t n, size_t x_stride, double* h);
+void MirrorUpper(size_t n, double* h);
 
 // C[m][n] (+)= A[m][k] B[k][n], row-major with leading dimensions, f32; in parallel over rows.
 void MatMul(const float* a, size_t lda, const float* b, size_t ldb, float* c, size_t ldc, size_t m,

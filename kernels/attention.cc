@@ -1,0 +1,177 @@
+// Rotary embedding, KV cache rows and the attention of one head.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/float16.h"
+#include "kernels/vector_math.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/attention.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/reduce-inl.h"
+#include "kernels/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sdq::kernels::HWY_NAMESPACE {
+
+// Turns the pairs (low[i], high[i]) by cosine[i] and sine[i].
+void RotateHead(float* low, float* high, size_t half, const float* cosine, const float* sine) {
+  const FloatTag d;
+  const size_t lanes = hn::Lanes(d);
+  size_t i = 0;
+  for (; i + lanes <= half; i += lanes) {
+    const FloatVec a = hn::LoadU(d, low + i);
+    const FloatVec b = hn::LoadU(d, high + i);
+    const FloatVec c = hn::LoadU(d, cosine + i);
+    const FloatVec s = hn::LoadU(d, sine + i);
+    hn::StoreU(hn::NegMulAdd(b, s, hn::Mul(a, c)), d, low + i);
+    hn::StoreU(hn::MulAdd(a, s, hn::Mul(b, c)), d, high + i);
+  }
+  if (i < half) {
+    const size_t left = half - i;
+    const FloatVec a = LoadPart(d, low + i, left);
+    const FloatVec b = LoadPart(d, high + i, left);
+    const FloatVec c = LoadPart(d, cosine + i, left);
+    const FloatVec s = LoadPart(d, sine + i, left);
+    StorePart(d, hn::NegMulAdd(b, s, hn::Mul(a, c)), low + i, left);
+    StorePart(d, hn::MulAdd(a, s, hn::Mul(b, c)), high + i, left);
+  }
+}
+
+void RotaryTarget(float* x, size_t heads, size_t dim, const float* cos_sin) {
+  const size_t half = dim / 2;
+  for (size_t h = 0; h < heads; ++h, x += dim) {
+    RotateHead(x, x + half, half, cos_sin, cos_sin + half);
+  }
+}
+
+void StoreF16Target(const float* src, size_t n, uint16_t* dst) {
+  size_t i = 0;
+#if SDQ_NATIVE_F16
+  const FloatTag d;
+  const hn::Rebind<hwy::float16_t, FloatTag> d16;
+  for (const size_t lanes = hn::Lanes(d); i + lanes <= n; i += lanes) {
+    hn::StoreU(hn::DemoteTo(d16, hn::LoadU(d, src + i)), d16,
+               reinterpret_cast<hwy::float16_t*>(dst + i));
+  }
+#endif
+  for (; i < n; ++i) dst[i] = F16FromF32(src[i]);
+}
+
+// q . k for one cached position: one accumulator per lane, elements ascending.
+template <class Element>
+HWY_INLINE float Score(const float* q, const typename Element::Raw* k, size_t dim) {
+  const FloatTag d;
+  const size_t lanes = hn::Lanes(d);
+  FloatVec sum = hn::Zero(d);
+  size_t i = 0;
+  for (; i + lanes <= dim; i += lanes) {
+    sum = hn::MulAdd(hn::LoadU(d, q + i), Element::Load(d, k + i), sum);
+  }
+  if (i < dim) {
+    sum = hn::MulAdd(LoadPart(d, q + i, dim - i), LoadPart<Element>(d, k + i, dim - i), sum);
+  }
+  return SumLanes(d, sum);
+}
+
+// out[0, 4 N) = sum over positions of weights[p] * v[p * stride + 0 ... 4 N).
+template <class Element>
+HWY_INLINE void MixFour(const float* weights, const typename Element::Raw* v, size_t stride,
+                        size_t length, float* out) {
+  const FloatTag d;
+  const size_t lanes = hn::Lanes(d);
+  FloatVec sum0 = hn::Zero(d);
+  FloatVec sum1 = hn::Zero(d);
+  FloatVec sum2 = hn::Zero(d);
+  FloatVec sum3 = hn::Zero(d);
+  for (size_t p = 0; p < length; ++p, v += stride) {
+    const FloatVec weight = hn::Set(d, weights[p]);
+    sum0 = hn::MulAdd(weight, Element::Load(d, v), sum0);
+    sum1 = hn::MulAdd(weight, Element::Load(d, v + lanes), sum1);
+    sum2 = hn::MulAdd(weight, Element::Load(d, v + 2 * lanes), sum2);
+    sum3 = hn::MulAdd(weight, Element::Load(d, v + 3 * lanes), sum3);
+  }
+  hn::StoreU(sum0, d, out);
+  hn::StoreU(sum1, d, out + lanes);
+  hn::StoreU(sum2, d, out + 2 * lanes);
+  hn::StoreU(sum3, d, out + 3 * lanes);
+}
+
+// The same for `count` <= N elements.
+template <class Element>
+HWY_INLINE void MixPart(const float* weights, const typename Element::Raw* v, size_t stride,
+                        size_t length, size_t count, float* out) {
+  const FloatTag d;
+  FloatVec sum = hn::Zero(d);
+  if (count == hn::Lanes(d)) {
+    for (size_t p = 0; p < length; ++p, v += stride) {
+      sum = hn::MulAdd(hn::Set(d, weights[p]), Element::Load(d, v), sum);
+    }
+    hn::StoreU(sum, d, out);
+  } else {
+    for (size_t p = 0; p < length; ++p, v += stride) {
+      sum = hn::MulAdd(hn::Set(d, weights[p]), LoadPart<Element>(d, v, count), sum);
+    }
+    StorePart(d, sum, out, count);
+  }
+}
+
+template <class Element>
+void Attend(const float* q, const typename Element::Raw* keys, const typename Element::Raw* values,
+            size_t stride, size_t length, size_t dim, float* scores, float* out) {
+  for (size_t p = 0; p < length; ++p) scores[p] = Score<Element>(q, keys + p * stride, dim);
+  const double sum = ExpInPlace(scores, length, MaxOf(scores, length));
+
+  const size_t lanes = hn::Lanes(FloatTag());
+  size_t i = 0;
+  for (; i + 4 * lanes <= dim; i += 4 * lanes) {
+    MixFour<Element>(scores, values + i, stride, length, out + i);
+  }
+  for (; i < dim; i += lanes) {
+    MixPart<Element>(scores, values + i, stride, length, std::min(lanes, dim - i), out + i);
+  }
+  ScaleInPlace(out, dim, length > 0 ? static_cast<float>(1.0 / sum) : 0.0f);
+}
+
+void AttendHeadTarget(const float* q, const void* keys, const void* values, KvType type,
+                      size_t stride, size_t length, size_t dim, float* scores, float* out) {
+  if (type == KvType::kF32) {
+    Attend<ElementF32>(q, static_cast<const float*>(keys), static_cast<const float*>(values),
+                       stride, length, dim, scores, out);
+  } else {
+    Attend<ElementF16>(q, static_cast<const uint16_t*>(keys), static_cast<const uint16_t*>(values),
+                       stride, length, dim, scores, out);
+  }
+}
+
+}  // namespace sdq::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sdq::kernels {
+
+HWY_EXPORT(RotaryTarget);
+HWY_EXPORT(StoreF16Target);
+HWY_EXPORT(AttendHeadTarget);
+
+void Rotary(float* x, size_t heads, size_t dim, const float* cos_sin) {
+  HWY_DYNAMIC_DISPATCH(RotaryTarget)(x, heads, dim, cos_sin);
+}
+
+void StoreKv(const float* src, size_t n, KvType type, void* dst) {
+  if (type == KvType::kF32) {
+    std::copy_n(src, n, static_cast<float*>(dst));
+  } else {
+    HWY_DYNAMIC_DISPATCH(StoreF16Target)(src, n, static_cast<uint16_t*>(dst));
+  }
+}
+
+void AttendHead(const float* q, const void* keys, const void* values, KvType type, size_t stride,
+                size_t length, size_t dim, float* scores, float* out) {
+  HWY_DYNAMIC_DISPATCH(AttendHeadTarget)(q, keys, values, type, stride, length, dim, scores, out);
+}
+
+}  // namespace sdq::kernels
+#endif  // HWY_ONCE

@@ -1,0 +1,300 @@
+// y = W x for f32, f16, bf16 and 8-bit weights.
+//
+// The order of summation, per output element and for N float lanes: column c goes to lane c mod N
+// of accumulator (c / N) mod 4, columns ascending, one fused (or not: the target's) multiply-add
+// each; the four accumulators are added in order, then the lanes by Highway's fixed tree. One token
+// runs along a row with the four accumulators in registers. Several tokens run in tiles of rows x
+// tokens with one accumulator per element and four passes, the columns having been sorted by
+// accumulator when rows and tokens were widened and packed: the same additions in the same order,
+// hence the same bits.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/aligned_buffer.h"
+#include "kernels/dense.h"
+#include "kernels/float16.h"
+#include "kernels/parallel.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/dense_product.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/dense_tile-inl.h"
+#include "kernels/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sdq::kernels::HWY_NAMESPACE {
+
+inline constexpr size_t kAccumulators = 4;
+
+// What becomes of a finished sum. Adding a zero bias also makes -0 of padded and unpadded sums +0.
+struct Epilogue {
+  explicit Epilogue(const DenseMatrix& w) : matrix(w) {}
+  float operator()(float sum, size_t row) const {
+    const float bias = matrix.bias != nullptr ? matrix.bias[row] : 0.0f;
+    if (matrix.type != ElementType::kQ8) return sum + bias;
+    return matrix.scale_base * F32FromF16(matrix.scales_f16[row]) * sum + bias;
+  }
+  const DenseMatrix& matrix;
+};
+
+template <class Element>
+float RowDot(const typename Element::Raw* w, const float* x, size_t n) {
+  const FloatTag d;
+  const size_t lanes = hn::Lanes(d);
+  FloatVec sum0 = hn::Zero(d);
+  FloatVec sum1 = hn::Zero(d);
+  FloatVec sum2 = hn::Zero(d);
+  FloatVec sum3 = hn::Zero(d);
+  size_t c = 0;
+  for (; c + kAccumulators * lanes <= n; c += kAccumulators * lanes) {
+    sum0 = hn::MulAdd(Element::Load(d, w + c), hn::LoadU(d, x + c), sum0);
+    sum1 = hn::MulAdd(Element::Load(d, w + c + lanes), hn::LoadU(d, x + c + lanes), sum1);
+    sum2 = hn::MulAdd(Element::Load(d, w + c + 2 * lanes), hn::LoadU(d, x + c + 2 * lanes), sum2);
+    sum3 = hn::MulAdd(Element::Load(d, w + c + 3 * lanes), hn::LoadU(d, x + c + 3 * lanes), sum3);
+  }
+  // At most three whole vectors and a part of one are left: each goes to the next accumulator.
+  const auto load_pair_and_add = [&](FloatVec& sum) HWY_ATTR {
+    if (c >= n) return;
+    const size_t left = n - c;
+    const bool whole = left >= lanes;
+    const FloatVec wv = whole ? Element::Load(d, w + c) : LoadPart<Element>(d, w + c, left);
+    const FloatVec xv = whole ? hn::LoadU(d, x + c) : LoadPart(d, x + c, left);
+    sum = hn::MulAdd(wv, xv, sum);
+    c += lanes;
+  };
+  load_pair_and_add(sum0);
+  load_pair_and_add(sum1);
+  load_pair_and_add(sum2);
+  load_pair_and_add(sum3);
+  return SumLanes(d, hn::Add(hn::Add(hn::Add(sum0, sum1), sum2), sum3));
+}
+
+// Items of `cost` multiply-adds that make a range worth handing to a thread.
+size_t RangeOf(size_t cost) {
+  constexpr size_t kWorthwhile = size_t{1} << 15;
+  return 1 + kWorthwhile / std::max<size_t>(cost, 1);
+}
+
+// Rows [begin, end) for one token.
+template <class Element>
+void ProductOne(const DenseMatrix& w, const float* x, float* y, size_t begin, size_t end) {
+  using Raw = typename Element::Raw;
+  const Epilogue finish(w);
+  const Raw* row = static_cast<const Raw*>(w.data) + begin * w.columns;
+  for (size_t r = begin; r < end; ++r, row += w.columns) {
+    y[r] = finish(RowDot<Element>(row, x, w.columns), r);
+  }
+}
+
+// Vectors per accumulator of a packed row.
+size_t PackedSteps(size_t columns) {
+  const size_t lanes = hn::Lanes(FloatTag());
+  return (columns + kAccumulators * lanes - 1) / (kAccumulators * lanes);
+}
+
+// Widens one row into slot `slot` of a packed group of `slots` rows (or tokens):
+// packed[accumulator][step][slot][lane], zeros behind the last column.
+template <class Element>
+void PackRow(const typename Element::Raw* row, size_t columns, size_t slot, size_t slots,
+             float* packed) {
+  const FloatTag d;
+  const size_t lanes = hn::Lanes(d);
+  const size_t steps = PackedSteps(columns);
+  for (size_t step = 0, c = 0; step < steps; ++step) {
+    for (size_t a = 0; a < kAccumulators; ++a, c += lanes) {
+      FloatVec v = hn::Zero(d);
+      if (c + lanes <= columns) {
+        v = Element::Load(d, row + c);
+      } else if (c < columns) {
+        v = LoadPart<Element>(d, row + c, columns - c);
+      }
+      hn::StoreU(v, d, packed + ((a * steps + step) * slots + slot) * lanes);
+    }
+  }
+}
+
+void ClearSlot(size_t columns, size_t slot, size_t slots, float* packed) {
+  const FloatTag d;
+  const size_t lanes = hn::Lanes(d);
+  for (size_t i = 0; i < kAccumulators * PackedSteps(columns); ++i) {
+    hn::StoreU(hn::Zero(d), d, packed + (i * slots + slot) * lanes);
+  }
+}
+
+// A packed block of tokens and where its results go.
+struct TokenBlock {
+  const float* packed;  // [tile][accumulator][step][kTileTokens][lane]
+  size_t tokens;
+  float* y;
+  size_t y_stride;
+};
+
+// Floats of scratch per thread: a packed row group and the sums of every tile.
+size_t ThreadScratch(size_t columns, size_t tiles) {
+  const size_t lanes = hn::Lanes(FloatTag());
+  return (kAccumulators * PackedSteps(columns) * kGroupRows + tiles * kGroupRows * kTileTokens) *
+         lanes;
+}
+
+// Rows [first, first + kGroupRows), cut at w.rows, for a block of tokens.
+template <class Element>
+void ProductRowGroup(const DenseMatrix& w, const TokenBlock& block, size_t first, float* scratch) {
+  using Raw = typename Element::Raw;
+  const size_t lanes = hn::Lanes(FloatTag());
+  const size_t steps = PackedSteps(w.columns);
+  const size_t rows = std::min(kGroupRows, w.rows - first);
+  const Raw* row = static_cast<const Raw*>(w.data) + first * w.columns;
+  for (size_t r = 0; r < rows; ++r, row += w.columns) {
+    PackRow<Element>(row, w.columns, r, kGroupRows, scratch);
+  }
+  for (size_t r = rows; r < kGroupRows; ++r) ClearSlot(w.columns, r, kGroupRows, scratch);
+
+  float* sums = scratch + kAccumulators * steps * kGroupRows * lanes;
+  const size_t tiles = (block.tokens + kTileTokens - 1) / kTileTokens;
+  const size_t row_pass = steps * kGroupRows * lanes;
+  const size_t token_pass = steps * kTileTokens * lanes;
+  const size_t tile_sums = kGroupRows * kTileTokens * lanes;
+  // Pass by pass, not tile by tile: a quarter of the rows stays in the first-level cache.
+  for (size_t a = 0; a < kAccumulators; ++a) {
+    for (size_t t = 0; t < tiles; ++t) {
+      TilePass(scratch + a * row_pass, block.packed + (t * kAccumulators + a) * token_pass, steps,
+               a == 0, sums + t * tile_sums);
+    }
+  }
+
+  const FloatTag d;
+  const Epilogue finish(w);
+  for (size_t t = 0; t < block.tokens; ++t) {
+    const float* tile = sums + (t / kTileTokens) * tile_sums;
+    for (size_t r = 0; r < rows; ++r) {
+      const float* v = tile + (r * kTileTokens + t % kTileTokens) * lanes;
+      block.y[t * block.y_stride + first + r] = finish(SumLanes(d, hn::LoadU(d, v)), first + r);
+    }
+  }
+}
+
+// Tokens packed at once: about half a megabyte, so that they stay in a second-level cache.
+size_t BlockTokens(size_t columns, size_t tokens) {
+  constexpr size_t kBlockFloats = size_t{1} << 17;
+  const size_t fit = kBlockFloats / std::max<size_t>(columns, 1);
+  return std::min(tokens, std::clamp<size_t>(fit, 32, 128) / kTileTokens * kTileTokens);
+}
+
+// Packs `tokens` rows of x; token slots that complete the last tile are zero.
+void PackTokens(const float* x, size_t tokens, size_t x_stride, size_t columns, float* packed) {
+  const size_t tiles = (tokens + kTileTokens - 1) / kTileTokens;
+  const size_t tile_floats =
+      kAccumulators * PackedSteps(columns) * kTileTokens * hn::Lanes(FloatTag());
+  ParallelFor(tiles, RangeOf(columns * kTileTokens), [&](size_t begin, size_t end, size_t) {
+    for (size_t t = begin * kTileTokens; t < end * kTileTokens; ++t) {
+      float* tile = packed + t / kTileTokens * tile_floats;
+      const size_t slot = t % kTileTokens;
+      if (t < tokens) {
+        PackRow<ElementF32>(x + t * x_stride, columns, slot, kTileTokens, tile);
+      } else {
+        ClearSlot(columns, slot, kTileTokens, tile);
+      }
+    }
+  });
+}
+
+template <class Element>
+void ProductMany(const DenseMatrix& w, const float* x, size_t tokens, size_t x_stride, float* y,
+                 size_t y_stride) {
+  const size_t lanes = hn::Lanes(FloatTag());
+  const size_t block_tokens = BlockTokens(w.columns, tokens);
+  const size_t tiles = (block_tokens + kTileTokens - 1) / kTileTokens;
+  const size_t thread_floats = ThreadScratch(w.columns, tiles);
+  const AlignedFloats packed(tiles * kTileTokens * kAccumulators * PackedSteps(w.columns) * lanes);
+  const AlignedFloats scratch(Threads() * thread_floats);
+  const size_t groups = (w.rows + kGroupRows - 1) / kGroupRows;
+  for (size_t t = 0; t < tokens; t += block_tokens) {
+    const TokenBlock block{packed.data(), std::min(block_tokens, tokens - t), y + t * y_stride,
+                           y_stride};
+    PackTokens(x + t * x_stride, block.tokens, x_stride, w.columns, packed.data());
+    const size_t range = RangeOf(w.columns * kGroupRows * block.tokens);
+    ParallelFor(groups, range, [&](size_t begin, size_t end, size_t thread) {
+      for (size_t g = begin; g < end; ++g) {
+        ProductRowGroup<Element>(w, block, g * kGroupRows, scratch.data() + thread * thread_floats);
+      }
+    });
+  }
+}
+
+template <class Element>
+void Product(const DenseMatrix& w, const float* x, size_t tokens, size_t x_stride, float* y,
+             size_t y_stride) {
+  if (tokens > 1) return ProductMany<Element>(w, x, tokens, x_stride, y, y_stride);
+  // Ranges of at least 32 Ki elements: smaller ones cost more to hand out than to compute.
+  const size_t grain = std::max<size_t>(16, (size_t{1} << 15) / std::max<size_t>(w.columns, 1));
+  ParallelFor(w.rows, grain,
+              [&](size_t begin, size_t end, size_t) { ProductOne<Element>(w, x, y, begin, end); });
+}
+
+void DenseProductTarget(const DenseMatrix& w, const float* x, size_t tokens, size_t x_stride,
+                        float* y, size_t y_stride) {
+  switch (w.type) {
+    case ElementType::kF32:
+      return Product<ElementF32>(w, x, tokens, x_stride, y, y_stride);
+    case ElementType::kF16:
+      return Product<ElementF16>(w, x, tokens, x_stride, y, y_stride);
+    case ElementType::kBF16:
+      return Product<ElementBF16>(w, x, tokens, x_stride, y, y_stride);
+    case ElementType::kQ8:
+      return Product<ElementQ8>(w, x, tokens, x_stride, y, y_stride);
+  }
+}
+
+// out = scale * row, widened.
+template <class Element>
+void WidenRow(const typename Element::Raw* row, float scale, size_t n, float* out) {
+  const FloatTag d;
+  const size_t lanes = hn::Lanes(d);
+  const FloatVec factor = hn::Set(d, scale);
+  size_t c = 0;
+  for (; c + lanes <= n; c += lanes) {
+    hn::StoreU(hn::Mul(Element::Load(d, row + c), factor), d, out + c);
+  }
+  if (c < n) {
+    StorePart(d, hn::Mul(LoadPart<Element>(d, row + c, n - c), factor), out + c, n - c);
+  }
+}
+
+void DenseRowTarget(const DenseMatrix& w, size_t r, float* out) {
+  const size_t n = w.columns;
+  switch (w.type) {
+    case ElementType::kF32:
+      return WidenRow<ElementF32>(static_cast<const float*>(w.data) + r * n, 1.0f, n, out);
+    case ElementType::kF16:
+      return WidenRow<ElementF16>(static_cast<const uint16_t*>(w.data) + r * n, 1.0f, n, out);
+    case ElementType::kBF16:
+      return WidenRow<ElementBF16>(static_cast<const uint16_t*>(w.data) + r * n, 1.0f, n, out);
+    case ElementType::kQ8:
+      return WidenRow<ElementQ8>(static_cast<const int8_t*>(w.data) + r * n,
+                                 w.scale_base * F32FromF16(w.scales_f16[r]), n, out);
+  }
+}
+
+}  // namespace sdq::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sdq::kernels {
+
+HWY_EXPORT(DenseProductTarget);
+HWY_EXPORT(DenseRowTarget);
+
+void DenseProduct(const DenseMatrix& w, const float* x, size_t tokens, size_t x_stride, float* y,
+                  size_t y_stride) {
+  if (tokens == 0 || w.rows == 0) return;
+  HWY_DYNAMIC_DISPATCH(DenseProductTarget)(w, x, tokens, x_stride, y, y_stride);
+}
+
+void DenseRow(const DenseMatrix& w, size_t r, float* out) {
+  HWY_DYNAMIC_DISPATCH(DenseRowTarget)(w, r, out);
+}
+
+}  // namespace sdq::kernels
+#endif  // HWY_ONCE
