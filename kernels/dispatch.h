@@ -15,12 +15,17 @@ namespace sdq::kernels {
 // "AVX3_VBMI").
 std::vector<std::string> AvailableTargets();
 
-// The target in use. The first call honours the environment variable SDQ_TARGET.
+// The target in use. The environment variable SDQ_TARGET forces one by name when the program
+// starts; a name that is unknown or cannot run here is ignored (compare with this function).
 std::string TargetName();
 
 // Forces a target by name; empty = back to the best. False if it is unknown or cannot run here.
 // Not thread safe: call it between products, not during one.
 bool ForceTarget(std::string_view name);
+
+// For the kernels: code beyond what Highway chooses. kReference is the target "SCALAR".
+enum class Extension { kNone, kReference, kVbmi };
+Extension ActiveExtension();
 
 }  // namespace sdq::kernels
 
