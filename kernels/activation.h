@@ -1,18 +1,21 @@
 // The activation side of a sigma-delta product: rotate, interpolate, build look-up tables.
 //
-// For four consecutive samples (a nibble of the bitstream) a table holds the 16 sums of +-u,
-// rounded to 8 bits with one scale per segment: entry = clamp(round_half_even(sum / scale), +-127),
-// scale = max |sum| of the segment / 127. This rounding is the definition of the product: integer
-// sums of entries are exact, so that all targets, thread counts and batch sizes give the same bits.
+// For four consecutive samples (a nibble of the bitstream) a table holds the 16 sums of +-u; for
+// five packed trits two tables hold the 27 and 9 sums of the first three and last two. Sums are
+// rounded to 8 bits with one scale per segment: entry = round_half_even(sum / scale) in [-127,
+// 127], scale = max |sum| of the segment / 127. This rounding is the definition of the product:
+// integer sums of entries are exact, so that all targets, thread counts and batch sizes give the
+// same bits. The exact order of operations and the place of every byte: kernels/README.md.
 #ifndef SDQ_KERNELS_ACTIVATION_H_
 #define SDQ_KERNELS_ACTIVATION_H_
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
+#include <vector>
 
 #include "kernels/rotation.h"
 #include "kernels/stream_layout.h"
+#include "kernels/transform_kernels.h"
 
 namespace sdq::kernels {
 
@@ -26,11 +29,15 @@ class ActivationMap {
 
   // u = D^T T(x): x has `columns`, u has row_samples floats. `scratch` has columns floats.
   // Reference for tests and the popcount kernel; PrepareTables does it internally.
+  // Every target gives the same bits.
   void Interpolate(const float* x, float* u, float* scratch) const;
+
+  // w = T^-1(D samples): row_samples floats to columns floats, sums in double precision.
+  void Decimate(const float* samples, float* w) const;
 
   // Bytes of one token's tables: multiple of 64. Contents: see kernels/README.md.
   size_t table_bytes() const { return table_bytes_; }
-  // Bytes of scratch per thread for PrepareTables.
+  // Bytes of scratch per thread for PrepareTables and PreparePlanes; a multiple of 64.
   size_t scratch_bytes() const;
 
   // Tables of `tokens` activations x (rows of `columns` floats at x_stride), in parallel over
@@ -39,13 +46,29 @@ class ActivationMap {
   void PrepareTables(const float* x, size_t tokens, size_t x_stride, uint8_t* tables,
                      uint8_t* scratch) const;
 
+  // The same for the popcount kernel: 8-bit u in bit-planes instead of tables.
+  size_t plane_bytes() const { return plane_bytes_; }
+  void PreparePlanes(const float* x, size_t tokens, size_t x_stride, uint8_t* planes,
+                     uint8_t* scratch) const;
+
+  // Where each segment's tables and planes begin in a token's prepared bytes.
+  const std::vector<size_t>& table_offsets() const { return table_offsets_; }
+  const std::vector<size_t>& plane_offsets() const { return plane_offsets_; }
+
  private:
+  void Prepare(const float* x, size_t tokens, size_t x_stride, bool planes, uint8_t* out,
+               uint8_t* scratch) const;
+
   MapSpec spec_;
   StreamLayout layout_;
   Rotation rotation_;
-  std::vector<float> low_pass_;  // dense D^T of full blocks, ideal low-pass only
-  std::vector<float> low_pass_tail_;
+  PolyphasePlan polyphase_;           // polyphase only
+  std::vector<float> low_pass_;       // D [columns][samples] of full blocks, ideal low-pass only
+  std::vector<float> low_pass_tail_;  // of the last, shorter block
+  std::vector<size_t> table_offsets_;
+  std::vector<size_t> plane_offsets_;
   size_t table_bytes_ = 0;
+  size_t plane_bytes_ = 0;
 };
 
 }  // namespace sdq::kernels

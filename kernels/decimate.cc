@@ -1,0 +1,58 @@
+// From samples back to weights: the decimator in the direction that the stored bits are meant.
+// Not on the path of a product (that is what the identity q . (D^T x) = (D q) . x is for).
+#include <algorithm>
+
+#include "kernels/activation.h"
+
+namespace sdq::kernels {
+namespace {
+
+void DecimatePolyphase(const MapSpec& spec, const float* samples, size_t columns, float* w) {
+  for (size_t i = 0; i < columns; ++i) {
+    const size_t end = spec.lead + (i + 1) * spec.osr_num / spec.osr_den;
+    const float* taps = spec.taps.data() + i % spec.osr_den * spec.window;
+    double sum = 0.0;
+    for (size_t k = 0; k < std::min<size_t>(spec.window, end); ++k) {
+      sum += double(taps[k]) * double(samples[end - 1 - k]);
+    }
+    w[i] = static_cast<float>(sum);
+  }
+}
+
+void DecimateDense(const std::vector<float>& d, const float* samples, size_t count, size_t columns,
+                   float* w) {
+  for (size_t c = 0; c < columns; ++c) {
+    double sum = 0.0;
+    for (size_t j = 0; j < count; ++j) sum += double(d[c * count + j]) * double(samples[j]);
+    w[c] = static_cast<float>(sum);
+  }
+}
+
+}  // namespace
+
+void ActivationMap::Decimate(const float* samples, float* w) const {
+  const size_t block = spec_.block == 0 ? spec_.columns : spec_.block;
+  const std::vector<Segment>& segments = layout_.segments;
+  for (size_t s = 0; s < segments.size();) {
+    const size_t b = segments[s].block, first = segments[s].first_sample;
+    while (s < segments.size() && segments[s].block == b) ++s;
+    const size_t count = segments[s - 1].first_sample + segments[s - 1].samples - first;
+    const size_t columns = std::min(block, spec_.columns - b * block);
+    float* out = w + b * block;
+    switch (spec_.decimator) {
+      case Decimator::kIdentity:
+        std::copy(samples + first, samples + first + count, out);
+        break;
+      case Decimator::kPolyphase:
+        DecimatePolyphase(spec_, samples + first, columns, out);
+        break;
+      case Decimator::kIdealLowPass:
+        DecimateDense(columns == block ? low_pass_ : low_pass_tail_, samples + first, count,
+                      columns, out);
+        break;
+    }
+  }
+  rotation_.Inverse(w);
+}
+
+}  // namespace sdq::kernels

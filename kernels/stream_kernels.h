@@ -1,0 +1,70 @@
+// Products of one segment of the bitstream: what each instruction set implements.
+#ifndef SDQ_KERNELS_STREAM_KERNELS_H_
+#define SDQ_KERNELS_STREAM_KERNELS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sdq::kernels {
+
+// One segment, `tiles` x 16 rows, `tokens` activations:
+//   acc[token * acc_stride + tile * 16 + row] += scale(token) * float(integer sum).
+// Reads up to 63 bytes behind the segment's bits.
+struct SegmentArgs {
+  const uint8_t* bits = nullptr;  // of the first tile
+  size_t tile_stride = 0;         // bytes
+  size_t plane_stride = 0;        // bytes from the plus to the minus plane; 0 = binary
+  size_t bytes = 0;               // of the segment, per row and plane
+  size_t tiles = 0;
+  const uint8_t* tables = nullptr;  // the segment's, of the first token
+  const float* scale = nullptr;     // the segment's, of the first token
+  size_t token_stride = 0;          // bytes from a token's tables, and scale, to the next one's
+  size_t tokens = 0;
+  float* acc = nullptr;
+  size_t acc_stride = 0;
+};
+
+using SegmentKernel = void (*)(const SegmentArgs& args);
+
+struct StreamKernels {
+  SegmentKernel nibbles;         // tables, binary or two planes
+  SegmentKernel trits;           // tables, packed trits
+  SegmentKernel popcount;        // bit-planes, binary or two planes
+  SegmentKernel popcount_trits;  // bit-planes, packed trits
+};
+
+// Of the target in use.
+StreamKernels ActiveStreamKernels();
+
+// Table kernels with AVX-512 VBMI and VNNI (stream_kernels_vbmi.cc); x86-64 only.
+SegmentKernel VbmiNibbles();
+SegmentKernel VbmiTrits();
+
+// ---- Shared by the implementations ----
+
+// scale(token) of a segment.
+inline float TokenScale(const SegmentArgs& args, size_t token) {
+  return args.scale[token * (args.token_stride / sizeof(float))];
+}
+
+// acc[r] += scale * float(sums[r]) for a tile's 16 rows.
+inline void AccumulateTile(const int32_t* sums, float scale, float* acc) {
+  for (size_t r = 0; r < 16; ++r) acc[r] += scale * static_cast<float>(sums[r]);
+}
+
+// A packed byte's five trits as bits of a plus and a minus plane (bit i = trit i). Bytes of 243 and
+// more are not legal; their last two trits count as zeros here as in the tables.
+inline void UnpackTrits(uint8_t byte, uint8_t* plus, uint8_t* minus) {
+  unsigned low = byte % 27u, high = byte / 27u;
+  if (high > 8) high = 4;
+  const unsigned digits[5] = {low % 3, low / 3 % 3, low / 9, high % 3, high / 3};
+  *plus = *minus = 0;
+  for (unsigned i = 0; i < 5; ++i) {
+    *plus = static_cast<uint8_t>(*plus | unsigned{digits[i] == 2} << i);
+    *minus = static_cast<uint8_t>(*minus | unsigned{digits[i] == 0} << i);
+  }
+}
+
+}  // namespace sdq::kernels
+
+#endif  // SDQ_KERNELS_STREAM_KERNELS_H_

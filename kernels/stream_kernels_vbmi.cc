@@ -1,0 +1,164 @@
+// Segment products with AVX-512 VBMI and VNNI, which Highway 1.0.3 does not reach.
+//
+// 64 bytes of a tile are 4 bytes of 16 rows. One byte permute brings a row's 4 bytes together; each
+// nibble plus 16 times its byte's number indexes the group's 64 table entries in one permute, and
+// one dot product with ones adds the 4 entries of a row into its 32-bit sum. With several tokens
+// the permute and the indices are shared.
+#include "kernels/stream_kernels.h"
+
+#if defined(__x86_64__)
+
+// GCC 12 takes the deliberately undefined operands inside its own intrinsics for mistakes.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <immintrin.h>
+
+#include "kernels/table_layout.h"
+
+#define SDQ_VBMI_ATTR __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")))
+#define SDQ_VBMI_INLINE SDQ_VBMI_ATTR __attribute__((always_inline)) inline
+
+namespace sdq::kernels {
+namespace {
+
+// (x & mask) | pattern
+constexpr int kAndOr = 0xEA;
+
+struct Constants {
+  __m512i by_row;   // output byte 4 r + j = input byte 16 j + r
+  __m512i pattern;  // 16 j
+  __m512i ones;
+  __m512i low_nibble;
+};
+
+SDQ_VBMI_INLINE Constants MakeConstants() {
+  alignas(64) uint8_t order[64];
+  for (size_t i = 0; i < 64; ++i) order[i] = static_cast<uint8_t>(i % 4 * 16 + i / 4);
+  return {_mm512_load_si512(order), _mm512_set1_epi32(0x30201000), _mm512_set1_epi8(1),
+          _mm512_set1_epi8(15)};
+}
+
+SDQ_VBMI_INLINE __m512i LoadRows(const Constants& c, const uint8_t* bits) {
+  return _mm512_permutexvar_epi8(c.by_row, _mm512_loadu_si512(bits));
+}
+
+// Entry indices of 4 bytes of 16 rows, and their sum from a token's tables of the group.
+struct NibbleStep {
+  static constexpr size_t kGroupBytes = kNibbleGroupBytes;
+  __m512i low, high;
+  SDQ_VBMI_INLINE void Index(const Constants& c, const uint8_t* bits) {
+    const __m512i x = LoadRows(c, bits);
+    low = _mm512_ternarylogic_epi32(x, c.low_nibble, c.pattern, kAndOr);
+    high = _mm512_ternarylogic_epi32(_mm512_srli_epi16(x, 4), c.low_nibble, c.pattern, kAndOr);
+  }
+  SDQ_VBMI_INLINE __m512i Add(const Constants& c, const uint8_t* tables, __m512i sum) const {
+    const __m512i t0 = _mm512_loadu_si512(tables);
+    const __m512i t1 = _mm512_loadu_si512(tables + 64);
+    sum = _mm512_dpbusd_epi32(sum, _mm512_permutexvar_epi8(low, t0), c.ones);
+    return _mm512_dpbusd_epi32(sum, _mm512_permutexvar_epi8(high, t1), c.ones);
+  }
+};
+
+struct TritStep {
+  static constexpr size_t kGroupBytes = kTritGroupBytes;
+  __m512i low, high;
+  SDQ_VBMI_INLINE void Index(const Constants& c, const uint8_t* bits) {
+    const __m512i x = LoadRows(c, bits);
+    // x / 27 = 19 x >> 9 in even and odd bytes: high halves of products with 19 * 128.
+    const __m512i factor = _mm512_set1_epi16(19 * 128);
+    const __m512i odd_bytes = _mm512_set1_epi16(static_cast<int16_t>(0xff00));
+    const __m512i even = _mm512_mulhi_epu16(_mm512_andnot_si512(odd_bytes, x), factor);
+    const __m512i odd = _mm512_mulhi_epu16(_mm512_and_si512(odd_bytes, x), factor);
+    const __m512i quotient = _mm512_ternarylogic_epi32(odd, odd_bytes, even, kAndOr);
+    high = _mm512_or_si512(quotient, c.pattern);
+    // x - 27 quotient + 48: bit 6 chooses the upper 64 entries, the low 4 bits are the index.
+    alignas(16) static constexpr uint8_t kTimes27[16] = {208, 235, 6,   33,  60,
+                                                         87,  114, 141, 168, 195};
+    const __m512i times_27 =
+        _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(kTimes27)));
+    const __m512i rest = _mm512_sub_epi8(x, _mm512_shuffle_epi8(times_27, quotient));
+    low = _mm512_ternarylogic_epi32(rest, _mm512_set1_epi8(0x4f), c.pattern, kAndOr);
+  }
+  SDQ_VBMI_INLINE __m512i Add(const Constants& c, const uint8_t* tables, __m512i sum) const {
+    const __m512i t0 = _mm512_loadu_si512(tables);
+    const __m512i t1 = _mm512_loadu_si512(tables + 64);
+    const __m512i t2 = _mm512_loadu_si512(tables + 128);
+    sum = _mm512_dpbusd_epi32(sum, _mm512_permutex2var_epi8(t0, low, t1), c.ones);
+    return _mm512_dpbusd_epi32(sum, _mm512_permutexvar_epi8(high, t2), c.ones);
+  }
+};
+
+// sums[tile * kTokens + token] of one plane; entries are biased by 128.
+template <class Step, size_t kTiles, size_t kTokens>
+SDQ_VBMI_INLINE void SumPlane(const Constants& c, const SegmentArgs& args, const uint8_t* bits,
+                              const uint8_t* tables, __m512i* sums) {
+  const size_t groups = Groups(args.bytes);
+  const __m512i bias = _mm512_set1_epi32(-static_cast<int>(groups * 4 * 2 * 128));
+  __m512i acc[kTiles * kTokens];
+  for (size_t i = 0; i < kTiles * kTokens; ++i) acc[i] = bias;
+  for (size_t g = 0; g < groups; ++g) {
+#pragma GCC unroll 4
+    for (size_t tile = 0; tile < kTiles; ++tile) {
+      Step step;
+      step.Index(c, bits + tile * args.tile_stride + g * 64);
+#pragma GCC unroll 4
+      for (size_t token = 0; token < kTokens; ++token) {
+        __m512i& sum = acc[tile * kTokens + token];
+        sum = step.Add(c, tables + token * args.token_stride + g * Step::kGroupBytes, sum);
+      }
+    }
+  }
+  for (size_t i = 0; i < kTiles * kTokens; ++i) sums[i] = acc[i];
+}
+
+template <class Step, size_t kTiles, size_t kTokens>
+SDQ_VBMI_INLINE void SumTiles(const Constants& c, const SegmentArgs& args, size_t tile,
+                              size_t token) {
+  const uint8_t* bits = args.bits + tile * args.tile_stride;
+  const uint8_t* tables = args.tables + token * args.token_stride;
+  __m512i sums[kTiles * kTokens];
+  SumPlane<Step, kTiles, kTokens>(c, args, bits, tables, sums);
+  if (args.plane_stride != 0) {
+    __m512i minus[kTiles * kTokens];
+    SumPlane<Step, kTiles, kTokens>(c, args, bits + args.plane_stride, tables, minus);
+    for (size_t i = 0; i < kTiles * kTokens; ++i) sums[i] = _mm512_sub_epi32(sums[i], minus[i]);
+  }
+  for (size_t t = 0; t < kTokens; ++t) {
+    const __m512 scale = _mm512_set1_ps(TokenScale(args, token + t));
+    for (size_t i = 0; i < kTiles; ++i) {
+      float* acc = args.acc + (token + t) * args.acc_stride + (tile + i) * 16;
+      const __m512 product = _mm512_mul_ps(scale, _mm512_cvtepi32_ps(sums[i * kTokens + t]));
+      _mm512_storeu_ps(acc, _mm512_add_ps(_mm512_loadu_ps(acc), product));
+    }
+  }
+}
+
+// Sixteen 32-bit sums' registers at most: 4 tiles x 1 token (decode) or 2 tiles x 4 tokens.
+template <class Step>
+SDQ_VBMI_INLINE void Segment(const SegmentArgs& args) {
+  const Constants c = MakeConstants();
+  size_t token = 0;
+  for (; token + 4 <= args.tokens; token += 4) {
+    size_t tile = 0;
+    for (; tile + 2 <= args.tiles; tile += 2) SumTiles<Step, 2, 4>(c, args, tile, token);
+    for (; tile < args.tiles; ++tile) SumTiles<Step, 1, 4>(c, args, tile, token);
+  }
+  for (; token < args.tokens; ++token) {
+    size_t tile = 0;
+    for (; tile + 4 <= args.tiles; tile += 4) SumTiles<Step, 4, 1>(c, args, tile, token);
+    for (; tile < args.tiles; ++tile) SumTiles<Step, 1, 1>(c, args, tile, token);
+  }
+}
+
+SDQ_VBMI_ATTR void NibbleSegment(const SegmentArgs& args) { Segment<NibbleStep>(args); }
+SDQ_VBMI_ATTR void TritSegment(const SegmentArgs& args) { Segment<TritStep>(args); }
+
+}  // namespace
+
+SegmentKernel VbmiNibbles() { return NibbleSegment; }
+SegmentKernel VbmiTrits() { return TritSegment; }
+
+}  // namespace sdq::kernels
+
+#endif  // defined(__x86_64__)

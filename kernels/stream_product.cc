@@ -1,0 +1,237 @@
+#include "kernels/stream_product.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/float16.h"
+#include "kernels/parallel.h"
+#include "kernels/stream_kernels.h"
+#include "kernels/table_layout.h"
+
+namespace sdq::kernels {
+namespace {
+
+// With one token the bitstream is read forward in four tiles at once; with several, a segment of
+// eight tiles (16 KB) stays in the first cache while the tokens' tables pass by.
+constexpr size_t kDecodeTiles = 4;
+constexpr size_t kBatchTiles = 8;
+constexpr size_t kBatchTokens = 32;
+
+// A prepared batch of activations and the kernel that reads it.
+struct Operand {
+  const uint8_t* data = nullptr;
+  size_t token_bytes = 0;
+  const size_t* segment_offset = nullptr;  // from the token's start
+  SegmentKernel kernel = nullptr;
+
+  const float* Header(size_t token) const {
+    return reinterpret_cast<const float*>(data + token * token_bytes);
+  }
+};
+
+struct Output {
+  float* y = nullptr;
+  size_t stride = 0;
+};
+
+float RowScale(const StreamMatrix& w, size_t index) {
+  return w.scale_base * F32FromF16(w.scales_f16[index]);
+}
+
+float RowMean(const StreamMatrix& w, size_t index) {
+  return w.mean_base * F32FromF16(w.means_f16[index]);
+}
+
+// Up to kBatchTiles tiles x kBatchTokens tokens.
+class TileBatch {
+ public:
+  TileBatch(const StreamMatrix& w, const StreamLayout& layout, const Operand& operand,
+            size_t first_tile, size_t tiles, size_t first_token, size_t tokens)
+      : w_(w),
+        layout_(layout),
+        operand_(operand),
+        first_tile_(first_tile),
+        tiles_(tiles),
+        first_token_(first_token),
+        tokens_(tokens),
+        rows_(std::min(tiles * kTileRows, w.rows - first_tile * kTileRows)) {}
+
+  void Run(const Output& out) {
+    Clear(acc_);
+    if (w_.per_block) Clear(total_);
+    for (size_t s = 0; s < layout_.segments.size(); ++s) {
+      RunSegment(s);
+      const size_t block = layout_.segments[s].block;
+      const bool last = s + 1 == layout_.segments.size() || layout_.segments[s + 1].block != block;
+      if (w_.per_block && last) FinishBlock(block);
+    }
+    for (size_t t = 0; t < tokens_; ++t) {
+      float* y = out.y + (first_token_ + t) * out.stride + first_tile_ * kTileRows;
+      if (w_.per_block) {
+        std::copy(total_[t], total_[t] + rows_, y);
+      } else {
+        FinishRows(t, y);
+      }
+      if (w_.bias == nullptr) continue;
+      const float* bias = w_.bias + first_tile_ * kTileRows;
+      for (size_t r = 0; r < rows_; ++r) y[r] += bias[r];
+    }
+  }
+
+ private:
+  using Sums = float[kBatchTokens][kBatchTiles * kTileRows];
+
+  void Clear(Sums& sums) const {
+    for (size_t t = 0; t < tokens_; ++t) std::fill(sums[t], sums[t] + tiles_ * kTileRows, 0.0f);
+  }
+
+  void RunSegment(size_t s) {
+    const Segment& segment = layout_.segments[s];
+    SegmentArgs args;
+    args.bits = w_.bits + first_tile_ * layout_.tile_bytes() + segment.first_byte * kTileRows;
+    args.tile_stride = layout_.tile_bytes();
+    args.plane_stride = layout_.planes == 2 ? layout_.row_bytes * kTileRows : 0;
+    args.bytes = segment.bytes;
+    args.tiles = tiles_;
+    args.tables = operand_.data + first_token_ * operand_.token_bytes + operand_.segment_offset[s];
+    args.scale = operand_.Header(first_token_) + s;
+    args.token_stride = operand_.token_bytes;
+    args.tokens = tokens_;
+    args.acc = acc_[0];
+    args.acc_stride = kBatchTiles * kTileRows;
+    operand_.kernel(args);
+  }
+
+  // total += scale * acc + mean * (sum of u), and acc = 0.
+  void FinishBlock(size_t block) {
+    float scales[kBatchTiles * kTileRows], means[kBatchTiles * kTileRows];
+    for (size_t r = 0; r < rows_; ++r) {
+      const size_t index = (first_tile_ * kTileRows + r) * layout_.blocks + block;
+      scales[r] = RowScale(w_, index);
+      if (w_.means_f16 != nullptr) means[r] = RowMean(w_, index);
+    }
+    for (size_t t = 0; t < tokens_; ++t) {
+      for (size_t r = 0; r < rows_; ++r) total_[t][r] += scales[r] * acc_[t][r];
+      if (w_.means_f16 != nullptr) {
+        const float sum = operand_.Header(first_token_ + t)[layout_.segments.size() + block];
+        for (size_t r = 0; r < rows_; ++r) total_[t][r] += means[r] * sum;
+      }
+    }
+    Clear(acc_);
+  }
+
+  void FinishRows(size_t t, float* y) const {
+    const size_t first_row = first_tile_ * kTileRows;
+    for (size_t r = 0; r < rows_; ++r) y[r] = RowScale(w_, first_row + r) * acc_[t][r];
+    if (w_.means_f16 == nullptr) return;
+    const float* block_sums = operand_.Header(first_token_ + t) + layout_.segments.size();
+    float sum = 0.0f;
+    for (size_t b = 0; b < layout_.blocks; ++b) sum += block_sums[b];
+    for (size_t r = 0; r < rows_; ++r) y[r] += RowMean(w_, first_row + r) * sum;
+  }
+
+  const StreamMatrix& w_;
+  const StreamLayout& layout_;
+  const Operand& operand_;
+  size_t first_tile_, tiles_, first_token_, tokens_, rows_;
+  Sums acc_, total_;
+};
+
+void Product(const StreamMatrix& w, const StreamLayout& layout, const Operand& operand,
+             size_t tokens, const Output& out) {
+  const size_t tiles = (w.rows + kTileRows - 1) / kTileRows;
+  const size_t step = tokens == 1 ? kDecodeTiles : kBatchTiles;
+  ParallelFor(tiles, kDecodeTiles, [&](size_t begin, size_t end, size_t) {
+    for (size_t tile = begin; tile < end; tile += step) {
+      for (size_t token = 0; token < tokens; token += kBatchTokens) {
+        TileBatch(w, layout, operand, tile, std::min(step, end - tile), token,
+                  std::min(kBatchTokens, tokens - token))
+            .Run(out);
+      }
+    }
+  });
+}
+
+// Samples of row r as floats, without padding.
+class RowSamples {
+ public:
+  RowSamples(const StreamMatrix& w, const StreamLayout& layout, Packing packing)
+      : w_(w), layout_(layout), packing_(packing) {}
+
+  void Read(size_t row, float* q) const {
+    const uint8_t* bytes = w_.bits + row / kTileRows * layout_.tile_bytes() + row % kTileRows;
+    const size_t minus = layout_.row_bytes * kTileRows;
+    for (const Segment& segment : layout_.segments) {
+      const uint8_t* at = bytes + segment.first_byte * kTileRows;
+      for (size_t i = 0; i < segment.samples; ++i) {
+        float& sample = q[segment.first_sample + i];
+        if (packing_ == Packing::kTernaryPacked) {
+          uint8_t plus_bits = 0, minus_bits = 0;
+          UnpackTrits(at[i / 5 * kTileRows], &plus_bits, &minus_bits);
+          sample = float((plus_bits >> i % 5 & 1) - (minus_bits >> i % 5 & 1));
+        } else {
+          const int bit = at[i / 8 * kTileRows] >> i % 8 & 1;
+          sample = packing_ == Packing::kBinary
+                       ? float(2 * bit - 1)
+                       : float(bit - (at[minus + i / 8 * kTileRows] >> i % 8 & 1));
+        }
+      }
+    }
+  }
+
+ private:
+  const StreamMatrix& w_;
+  const StreamLayout& layout_;
+  Packing packing_;
+};
+
+}  // namespace
+
+void StreamProduct(const StreamMatrix& w, const ActivationMap& map, const uint8_t* tables,
+                   size_t tokens, float* y, size_t y_stride) {
+  const StreamKernels kernels = ActiveStreamKernels();
+  const bool packed = map.spec().packing == Packing::kTernaryPacked;
+  const Operand operand{tables, map.table_bytes(), map.table_offsets().data(),
+                        packed ? kernels.trits : kernels.nibbles};
+  Product(w, map.layout(), operand, tokens, {y, y_stride});
+}
+
+size_t PlaneBytes(const ActivationMap& map) { return map.plane_bytes(); }
+
+void PreparePlanes(const ActivationMap& map, const float* x, size_t tokens, size_t x_stride,
+                   uint8_t* planes, uint8_t* scratch) {
+  map.PreparePlanes(x, tokens, x_stride, planes, scratch);
+}
+
+void StreamProductPopcount(const StreamMatrix& w, const ActivationMap& map, const uint8_t* planes,
+                           size_t tokens, float* y, size_t y_stride) {
+  const StreamKernels kernels = ActiveStreamKernels();
+  const bool packed = map.spec().packing == Packing::kTernaryPacked;
+  const Operand operand{planes, map.plane_bytes(), map.plane_offsets().data(),
+                        packed ? kernels.popcount_trits : kernels.popcount};
+  Product(w, map.layout(), operand, tokens, {y, y_stride});
+}
+
+void ReconstructRows(const StreamMatrix& w, const ActivationMap& map, size_t first_row, size_t rows,
+                     float* out) {
+  const StreamLayout& layout = map.layout();
+  const size_t columns = map.spec().columns;
+  const RowSamples reader(w, layout, map.spec().packing);
+  ParallelFor(rows, 1, [&](size_t begin, size_t end, size_t) {
+    std::vector<float> q(layout.row_samples);
+    for (size_t i = begin; i < end; ++i) {
+      const size_t row = first_row + i;
+      reader.Read(row, q.data());
+      for (const Segment& segment : layout.segments) {
+        const size_t index = w.per_block ? row * layout.blocks + segment.block : row;
+        const float scale = RowScale(w, index);
+        const float mean = w.means_f16 != nullptr ? RowMean(w, index) : 0.0f;
+        float* samples = q.data() + segment.first_sample;
+        for (size_t k = 0; k < segment.samples; ++k) samples[k] = scale * samples[k] + mean;
+      }
+      map.Decimate(q.data(), out + i * columns);
+    }
+  });
+}
+
+}  // namespace sdq::kernels

@@ -1,0 +1,58 @@
+// The float and rounding steps of the activation transform that are worth vectors.
+//
+// Each is defined operation by operation (plain multiplications and additions in a stated order, no
+// fused ones), so that every target gives the same bits.
+#ifndef SDQ_KERNELS_TRANSFORM_KERNELS_H_
+#define SDQ_KERNELS_TRANSFORM_KERNELS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/stream_layout.h"
+
+namespace sdq::kernels {
+
+// The transposed polyphase decimator (an interpolator) as a gather: sample k = lead + P g + s of a
+// block is the sum over j of coefficient[j] x[Q g + offset[j]], j in [begin[s], begin[s + 1]),
+// offsets ascending; x counts as zero outside the block.
+struct PolyphasePlan {
+  PolyphasePlan() = default;
+  explicit PolyphasePlan(const MapSpec& spec);  // Q <= 64, P >= Q, L <= 16 (the format's caps)
+  size_t p = 1, q = 1, lead = 0;
+  size_t span = 0;  // groups of Q columns that a sample looks ahead
+  std::vector<size_t> begin;
+  std::vector<size_t> offset;
+  std::vector<float> coefficient;
+};
+
+// Rounding to int8 plus bias 128 by adding this to a float: the low byte of the sum's bits.
+// Exactly round-half-even for |value| < 2^21.
+inline constexpr float kRoundAndBias = 12582912.0f + 128.0f;
+
+inline constexpr size_t kNibbleGroupBytes = 128;  // tables of 4 bitstream bytes, 8 samples each
+inline constexpr size_t kTritGroupBytes = 192;    // tables of 4 bitstream bytes, 5 trits each
+inline constexpr size_t kNibbleGroupSamples = 32;
+inline constexpr size_t kTritGroupSamples = 20;
+
+struct TransformKernels {
+  // In place Walsh-Hadamard transform of n = 2^k values, then times `scale`. Stages with distance
+  // 1, 2, 4, ...; each is (a, b) -> (a + b, a - b).
+  void (*hadamard)(float* x, size_t n, float scale);
+  // out[j] = sum_i v[i * v_stride] a[i * lda + j], j < n, in the order i = 0 .. rows - 1.
+  void (*weighted_rows)(const float* a, size_t lda, const float* v, size_t v_stride, size_t rows,
+                        size_t n, float* out);
+  // u[0 .. samples) from the block's x[0 .. columns).
+  void (*polyphase)(const PolyphasePlan& plan, const float* x, size_t columns, float* u,
+                    size_t samples);
+  // Tables (kernels/README.md) from activations already divided by the segment's scale.
+  void (*nibble_tables)(const float* v, size_t groups, uint8_t* tables);
+  void (*trit_tables)(const float* v, size_t groups, uint8_t* tables);
+};
+
+// Of the target in use.
+const TransformKernels& ActiveTransformKernels();
+
+}  // namespace sdq::kernels
+
+#endif  // SDQ_KERNELS_TRANSFORM_KERNELS_H_
