@@ -1,0 +1,76 @@
+#include <algorithm>
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <vector>
+
+#include "kernels/dispatch.h"
+#include "kernels/parallel.h"
+#include "tests/kernels/stream_fixture.h"
+
+namespace sdq::kernels {
+
+TEST_CASE("every listed target can be forced and says its name") {
+  const test::KernelState restore;
+  const std::vector<std::string> targets = AvailableTargets();
+  REQUIRE(!targets.empty());
+  CHECK(targets.back() == "SCALAR");
+  for (const std::string& target : targets) {
+    CHECK(std::count(targets.begin(), targets.end(), target) == 1);
+    CHECK(ForceTarget(target));
+    CHECK(TargetName() == target);
+  }
+  CHECK(ActiveExtension() == Extension::kReference);
+  CHECK_FALSE(ForceTarget("no such target"));
+  CHECK(TargetName() == "SCALAR");
+  CHECK(ForceTarget(""));
+  CHECK(TargetName() == targets.front());
+}
+
+TEST_CASE("ParallelFor covers its range once, in ranges cut at multiples of the grain") {
+  const test::KernelState restore;
+  for (const size_t threads : {1, 2, 3, 5, 16}) {
+    SetThreads(threads);
+    REQUIRE(Threads() == threads);
+    for (const size_t count : {0, 1, 2, 7, 16, 33, 100}) {
+      for (const size_t grain : {0, 1, 3, 16, 200}) {
+        std::vector<std::atomic<int>> visits(count);
+        std::atomic<bool> well_cut{true};
+        ParallelFor(count, grain, [&](size_t begin, size_t end, size_t thread) {
+          if (thread >= threads || begin >= end || end > count) well_cut = false;
+          if (grain != 0 && begin % grain != 0) well_cut = false;
+          for (size_t i = begin; i < end; ++i) ++visits[i];
+        });
+        CHECK(well_cut);
+        CHECK(std::all_of(visits.begin(), visits.end(), [](const auto& n) { return n == 1; }));
+      }
+    }
+  }
+}
+
+TEST_CASE("nested ParallelFor runs on the calling thread") {
+  const test::KernelState restore;
+  SetThreads(3);
+  std::atomic<int> total{0};
+  std::atomic<bool> serial{true};
+  ParallelFor(6, 1, [&](size_t begin, size_t end, size_t) {
+    for (size_t i = begin; i < end; ++i) {
+      ParallelFor(10, 1, [&](size_t b, size_t e, size_t thread) {
+        if (b != 0 || e != 10 || thread != 0) serial = false;
+        total += static_cast<int>(e - b);
+      });
+    }
+  });
+  CHECK(serial);
+  CHECK(total == 60);
+}
+
+TEST_CASE("thread counts are clamped") {
+  const test::KernelState restore;
+  CHECK(DefaultThreads() >= 1);
+  SetThreads(0);
+  CHECK(Threads() == DefaultThreads());
+  SetThreads(100000);
+  CHECK(Threads() == 256);
+}
+
+}  // namespace sdq::kernels
