@@ -6,9 +6,10 @@
 // Second order: a second integrator in cascade, fed back with the same output,
 //     I1[j] = I1[j-1] + x[j] - y[j-1],
 //     I2[j] = I2[j-1] + I1[j] - y[j-1],  y[j] = Q(I2[j])        so that Y = X + (1 - z^-1)^2 E.
-// Both integrators of the second order are held within +-kIntegratorLimit: without that, samples
-// beyond the quantizer's range, which the scale's quantile lets through on purpose, would set off
-// growing oscillations. Integrators start at zero.
+// Both integrators of the second order saturate at +-kIntegratorLimit: samples beyond the
+// quantizer's range, which the scale's quantile lets through on purpose, would otherwise set off
+// growing oscillations (Gaussian weights, ternary, OSR 3: relative error 0.30 without the limit,
+// 0.084 at 1.6, 0.046 at 1.25; first order 0.049). Integrators start at zero.
 //
 // Quantizers: ternary Q(I) = 1 if I >= t, -1 if I <= -t, else 0; binary Q(I) = I >= 0 ? 1 : -1.
 #ifndef SDQ_CONVERTER_MODULATOR_H_
@@ -19,7 +20,7 @@
 
 namespace sdq::converter {
 
-inline constexpr float kIntegratorLimit = 3.0f;
+inline constexpr float kIntegratorLimit = 1.25f;
 
 struct Modulator {
   int order = 1;  // 1 or 2
