@@ -1,10 +1,28 @@
 // Text <-> token ids.
 //
-// Two families, both byte-exact with the reference implementations: SentencePiece BPE with byte
-// fallback (LLaMA-2) and byte-level BPE with the pre-tokenizer that tokenizer.json states (GPT-2,
-// OPT, LLaMA-3 and digit-splitting kinds). The spec is plain data: the converter fills it from
-// tokenizer.model / tokenizer.json / vocab.json + merges.txt, the .sdq file stores it as metadata
-// "tokenizer.*" (FORMAT.md, "Tokenizer").
+// Two families, both byte-exact with the reference implementations: character BPE with the space
+// written as U+2581 and byte fallback (SentencePiece, LLaMA-2), and byte-level BPE with the
+// pre-tokenizer that tokenizer.json states (GPT-2, OPT, LLaMA-3 and digit-splitting kinds). The
+// spec is plain data: the converter fills it from tokenizer.model / tokenizer.json / vocab.json +
+// merges.txt, the .sdq file stores it as metadata:
+//
+//   key                                type      meaning (absent = the default of the field)
+//   tokenizer.kind                     int       TokenizerSpec::Kind
+//   tokenizer.tokens                   strings   surface forms, raw bytes (byte-level tokens may
+//                                                hold fragments of UTF-8 characters)
+//   tokenizer.types                    uints     TokenType per token
+//   tokenizer.scores                   floats    one per token; absent when merges give the order
+//   tokenizer.merges                   uints     left id, right id, left id, right id, ...
+//   tokenizer.pre_tokenizer.kinds      ints      PreTokenizerStep::Kind, in order of application
+//   tokenizer.pre_tokenizer.patterns   strings   one per step
+//   tokenizer.pre_tokenizer.flags      uints     one per step: bit 0 invert, bit 1 individual digits
+//   tokenizer.added.ids                uints     AddedToken::id
+//   tokenizer.added.patterns           strings   AddedToken::pattern
+//   tokenizer.added.flags              uints     bit 0 lstrip, 1 rstrip, 2 single word, 3 normalized
+//   tokenizer.add_dummy_prefix, .prefix_in_pre_tokenizer, .prefix_first_only, .strip_prefix_space,
+//   .remove_extra_whitespace, .ignore_merges, .fuse_unknown, .add_bos, .add_eos    bool
+//   tokenizer.unknown_token, .bos_token, .eos_token                                int, -1 = none
+//   tokenizer.unknown_surface, .chat_template                                      string
 #ifndef SDQ_RUNTIME_TOKENIZER_H_
 #define SDQ_RUNTIME_TOKENIZER_H_
 
@@ -43,28 +61,52 @@ struct TokenizerSpec {
     bool individual_digits = false;
   };
 
+  // A token that is cut out of the text before anything else happens to it. Control tokens are cut
+  // out only where the caller asks for it (parse_special).
+  struct AddedToken {
+    uint32_t id = 0;
+    std::string pattern;       // UTF-8, as it stands in the text (or in the normalized text)
+    bool lstrip = false;       // swallows the white space before it
+    bool rstrip = false;       // ... and after it
+    bool single_word = false;  // only where no word character touches it
+    bool normalized = false;   // sought after normalization (space rule), in a second pass
+  };
+
   Kind kind = Kind::kSentencePieceBpe;
   std::vector<std::string> tokens;  // surface form; byte-level: raw bytes, not the visible mapping
-  std::vector<float> scores;        // SentencePiece
+  // The order of merging: scores (SentencePiece: the best-scored concatenation first) where merges
+  // is empty and the kind is kSentencePieceBpe; else merges.
+  std::vector<float> scores;        // finite
   std::vector<uint32_t> types;      // TokenType per token
-  std::vector<uint32_t> merges;     // pairs left id, right id; rank = position (byte-level)
+  std::vector<uint32_t> merges;     // pairs left id, right id; rank = position
   std::vector<PreTokenizerStep> pre_tokenizer;
-  bool add_dummy_prefix = false;    // leading-space rule of SentencePiece
+  std::vector<AddedToken> added;
+  bool add_dummy_prefix = false;    // leading-space rule
+  // The space rule is a pre-tokenizer's (Metaspace; ByteLevel's add_prefix_space): no prefix where
+  // the text already begins with one, and added tokens are sought before it.
+  bool prefix_in_pre_tokenizer = false;
+  bool prefix_first_only = false;   // only what stands at the very start of the text
+  bool strip_prefix_space = false;  // Decode drops one space at the start (kSentencePieceBpe)
   bool remove_extra_whitespace = false;
+  bool fuse_unknown = false;        // a run of unknown characters gives one unknown token
   bool ignore_merges = false;       // LLaMA-3: a whole piece that is a token is taken as it is
   int64_t unknown_token = -1;
   int64_t bos_token = -1;
   int64_t eos_token = -1;
   bool add_bos = false;             // what Encode(text, special=true) adds
   bool add_eos = false;
+  std::string unknown_surface;      // what TokenBytes gives for the unknown token
   std::string chat_template;        // Jinja text of the checkpoint, informative; may be empty
 
+  // kCorrupt / kOutOfRange with what is wrong: sizes, types, ids in range, caps. Create checks more
+  // (duplicate surface forms, results of merges, patterns).
   Status Validate() const;
   void Store(format::Metadata* metadata) const;
   static Result<TokenizerSpec> Load(const format::Metadata& metadata);
 };
 
-// Immutable after Create; safe to share between threads.
+// Word boundaries, merge tables and compiled patterns are made by Create; patterns that do not
+// compile are kUnsupported. Immutable after Create; safe to share between threads.
 class Tokenizer {
  public:
   static Result<Tokenizer> Create(TokenizerSpec spec);
@@ -79,14 +121,16 @@ class Tokenizer {
   // add_special: prepend BOS / append EOS as the spec says.
   // parse_special: control tokens written in the text ("<s>", "<|eot|>") become their ids; false
   // (user input) treats them as plain text.
+  // O(n log n). Errors: kOutOfRange for a text of 2 GiB or more and for a pre-tokenizer pattern that
+  // backtracks beyond its limits, kResourceExhausted without memory.
   Result<std::vector<TokenId>> Encode(std::string_view text, bool add_special,
                                       bool parse_special) const;
 
   // Bytes of one token as they appear in running text (may be a fragment of a UTF-8 character).
-  // Control tokens give "" unless show_special.
+  // Control tokens give "" unless show_special; ids out of range give "".
   std::string TokenBytes(TokenId id, bool show_special = false) const;
-  // Whole text, as the reference decoder gives it (SentencePiece: without the dummy prefix space);
-  // invalid UTF-8 becomes U+FFFD.
+  // Whole text, as the reference decoder gives it (SentencePiece: without the dummy prefix space;
+  // invalid UTF-8 becomes U+FFFD per maximal subpart, as in Utf8Stream).
   std::string Decode(std::span<const TokenId> ids, bool skip_special) const;
 
  private:
