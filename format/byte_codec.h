@@ -74,10 +74,13 @@ class ByteSink {
   void Append(T value) {
     uint8_t buffer[sizeof(T)];
     StoreLe(value, buffer);
-    bytes_.insert(bytes_.end(), buffer, buffer + sizeof(T));
+    AppendBytes(buffer);
   }
-  void AppendText(std::string_view text) { bytes_.insert(bytes_.end(), text.begin(), text.end()); }
-  void AppendZeros(size_t count) { bytes_.resize(bytes_.size() + count); }
+  void AppendText(std::string_view text) {
+    AppendBytes({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+  }
+  void AppendBytes(std::span<const uint8_t> bytes);
+  void AppendZeros(size_t count);
 
   size_t size() const { return bytes_.size(); }
   const std::vector<uint8_t>& bytes() const { return bytes_; }
