@@ -38,6 +38,7 @@ struct Options {
   size_t columns = 480;
   size_t threads = 0;
   uint64_t seed = 1;
+  std::vector<float> initial;  // [den][up to window], a start besides the random ones
 };
 
 // Gaussian numbers that are the same with every standard library.
@@ -95,6 +96,9 @@ class Learner {
   };
 
   Status Search(Found* best) {
+    if (!options_.initial.empty()) {
+      SDQ_RETURN_IF_ERROR(Descend(InitialTaps(), options_.iterations, best));
+    }
     for (size_t start = 0; start < options_.starts; ++start) {
       Found found;
       SDQ_RETURN_IF_ERROR(Descend(RandomTaps(), options_.iterations, &found));
@@ -137,6 +141,16 @@ class Learner {
         power += tap * tap;
       }
       for (uint32_t k = 0; k < options_.window; ++k) phase[k] *= float(0.9 / std::sqrt(power));
+    }
+    return taps;
+  }
+
+  // The given taps, older samples than theirs unused.
+  std::vector<float> InitialTaps() const {
+    const size_t given = options_.initial.size() / options_.den;
+    std::vector<float> taps(size_t(options_.den) * options_.window, 0.0f);
+    for (size_t p = 0; p < options_.den; ++p) {
+      std::copy_n(&options_.initial[p * given], given, &taps[p * options_.window]);
     }
     return taps;
   }
@@ -221,7 +235,7 @@ int main(int argc, char** argv) {
   app.add_option("--num", options.num, "P of OSR = P/Q")->check(CLI::Range(1, 256));
   app.add_option("--den", options.den, "Q of OSR = P/Q")->check(CLI::Range(1, 64));
   app.add_option("--window", options.window, "L, samples per weight")->check(CLI::Range(1, 16));
-  app.add_option("--starts", options.starts, "random starts")->check(CLI::Range(1, 100000));
+  app.add_option("--starts", options.starts, "random starts")->check(CLI::Range(0, 100000));
   app.add_option("--hops", options.hops, "hops from the best minimum");
   app.add_option("--iterations", options.iterations, "alternations per start and hop")
       ->check(CLI::Range(1, 1000));
@@ -229,10 +243,20 @@ int main(int argc, char** argv) {
   app.add_option("--columns", options.columns, "samples per row")->check(CLI::Range(1, 65536));
   app.add_option("--threads", options.threads, "0 = one per core");
   app.add_option("--seed", options.seed, "seed of samples and starts");
+  app.add_option("--initial", options.initial,
+                 "taps to start from, all phases, newest sample first; a shorter window's will do")
+      ->delimiter(',');
   CLI11_PARSE(app, argc, argv);
   const uint32_t divisor = std::gcd(options.num, options.den);
   options.num /= divisor;
   options.den /= divisor;
+  if (options.initial.size() % options.den != 0 ||
+      options.initial.size() / options.den > options.window ||
+      (options.initial.empty() && options.starts == 0)) {
+    fmt::print(stderr, "sdq-learn-taps: --initial needs up to {} taps for each of {} phases\n",
+               options.window, options.den);
+    return 2;
+  }
   sdq::kernels::SetThreads(options.threads);
   Learner learner(options);
   Learner::Found found;
