@@ -16,10 +16,12 @@
 
 namespace sdq::test {
 
-// Restores target and thread count at the end of a scope.
+// One thread, best target; both as they were at the end of the scope.
 class KernelState {
  public:
-  KernelState() : target_(kernels::TargetName()), threads_(kernels::Threads()) {}
+  KernelState() : target_(kernels::TargetName()), threads_(kernels::Threads()) {
+    kernels::SetThreads(1);
+  }
   ~KernelState() {
     kernels::ForceTarget(target_);
     kernels::SetThreads(threads_);

@@ -125,6 +125,7 @@ TEST_CASE("batches and thread counts change nothing") {
 }
 
 TEST_CASE("the product is that of the reconstructed rows, within the 8-bit rounding") {
+  const test::KernelState restore;
   const size_t index = GENERATE(range(size_t{0}, Shapes().size()));
   const Shape& shape = Shapes()[index];
   for (const Packing packing : kPackings) {
@@ -170,8 +171,8 @@ TEST_CASE("the product is that of the reconstructed rows, within the 8-bit round
 }
 
 TEST_CASE("activations that tables represent exactly give exact products") {
-  // u in {-1, 0, 1} with every nibble's sum of magnitudes 127 k / ... : scale 1 when the largest
-  // sum of four is 127.
+  // Whole numbers whose largest sum of four is 127: the scale is 1.
+  const test::KernelState restore;
   MapSpec spec;
   spec.columns = 64;
   const ActivationMap map(spec);
