@@ -211,26 +211,21 @@ class RowGroup {
   }
 
   // At a chunk's end: keeps costs small and decides the oldest generation if the window is full.
-  // True if it decided; then `errors` are those of generation `decided_column_`.
+  // True if it decided; then `errors` are those of the columns from `decided_column_` on.
   bool Settle(size_t end, TrellisRow& row, float* errors) {
     float* cost = row.cost.get();
-    const size_t best = size_t(std::min_element(cost, cost + trellis_.states()) - cost);
-    const float least = cost[best];
+    const float least = LeastCost(row);
+    const size_t best = size_t(std::find(cost, cost + trellis_.states(), least) - cost);
     for (size_t c = 0; c < trellis_.states(); ++c) cost[c] -= least;
     if (row.live_generations < window_) return false;
     const TrellisPhase& phase = trellis_.Phase(end - 1);
-    roots_.resize(phase.parents);
-    for (size_t p = 0; p < phase.parents; ++p) {
-      size_t node = row.ancestor[row.current * trellis_.max_parents() + p];
-      for (size_t age = row.live_generations - 1; age > 0; --age) node = row.At(age).parent[node];
-      roots_[p] = node;
-    }
-    const size_t root = roots_[size_t(phase.parent[best])];
+    const size_t root = Roots(row, phase.parents, size_t(phase.parent[best]));
     bool disagree = false;
-    for (size_t c = 0; c < trellis_.states(); ++c) {
-      if (roots_[size_t(phase.parent[c])] == root) continue;
-      disagree = disagree || cost[c] < kDroppedCost / 2;
-      cost[c] = kDroppedCost;
+    for (size_t p = 0; p < phase.parents; ++p) {
+      if (roots_[p] == root) continue;
+      float* children = cost + p * phase.radix;
+      disagree = disagree || children[0] < kDroppedCost / 2;
+      std::fill_n(children, phase.radix, kDroppedCost);
     }
     if (disagree) ++row.forced;
     const Generation& oldest = row.At(0);
@@ -239,6 +234,34 @@ class RowGroup {
     row.first_generation = (row.first_generation + 1) % row.generations.size();
     --row.live_generations;
     return true;
+  }
+
+  // Sixteen running minima, which compilers turn into vectors.
+  float LeastCost(const TrellisRow& row) const {
+    const float* cost = row.cost.get();
+    float least[kChunkColumns];
+    std::fill_n(least, kChunkColumns, cost[0]);
+    size_t c = 0;
+    for (; c + kChunkColumns <= trellis_.states(); c += kChunkColumns) {
+      for (size_t i = 0; i < kChunkColumns; ++i) {
+        least[i] = cost[c + i] < least[i] ? cost[c + i] : least[i];
+      }
+    }
+    for (; c < trellis_.states(); ++c) least[0] = std::min(least[0], cost[c]);
+    return *std::min_element(least, least + kChunkColumns);
+  }
+
+  // Fills roots_ with the node of the oldest generation that each survivor descends from; returns
+  // that of survivor `best`.
+  size_t Roots(TrellisRow& row, size_t parents, size_t best) {
+    roots_.resize(parents);
+    const uint16_t* ancestor = row.ancestor.data() + row.current * trellis_.max_parents();
+    for (size_t p = 0; p < parents; ++p) {
+      size_t node = ancestor[p];
+      for (size_t age = row.live_generations - 1; age > 0; --age) node = row.At(age).parent[node];
+      roots_[p] = node;
+    }
+    return roots_[best];
   }
 
   void FeedBack(size_t count, size_t begin) {
@@ -251,7 +274,7 @@ class RowGroup {
   // Follows the best survivor back to the first column.
   void Finish(const TrellisRow& row, int8_t* samples, float* values) {
     const float* cost = row.cost.get();
-    size_t state = size_t(std::min_element(cost, cost + trellis_.states()) - cost);
+    size_t state = size_t(std::find(cost, cost + trellis_.states(), LeastCost(row)) - cost);
     for (size_t column = n_; column-- > 0;) {
       path_[column] = uint32_t(state);
       values[column] = trellis_.Values(column)[state];
