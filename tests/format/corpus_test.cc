@@ -12,12 +12,12 @@ TEST_CASE("make the fuzz corpus", "[.corpus]") {
   const char* folder = std::getenv("SDQ_CORPUS");
   REQUIRE(folder != nullptr);
   const std::string root = folder;
-  WriteBytes(root + "/sdq_file/all.sdq", SampleBytes());
-  WriteBytes(root + "/sdq_file/empty.sdq", EmptyFileBytes());
+  WriteBytes(root + "/sdq_file/all", SampleBytes());
+  WriteBytes(root + "/sdq_file/empty", EmptyFileBytes());
   for (OwnedStream& stream : AllStreams()) {
     stream.view.rows = 2;  // small seeds are mutated more often where it matters
     OwnedStream small = SampleStream(stream.view, true, true);
-    WriteBytes(root + "/sdq_file/" + small.view.name + ".sdq", BytesWith(small.Finish()));
+    WriteBytes(root + "/sdq_file/" + small.view.name, BytesWith(small.Finish()));
   }
   WriteBytes(root + "/metadata/all", SampleMetadata().Encode());
   WriteBytes(root + "/metadata/empty", format::Metadata().Encode());
