@@ -38,9 +38,10 @@ void Polyphase(const PolyphasePlan& plan, const float* x, size_t columns, float*
     const size_t group = from_first / plan.p, s = from_first % plan.p;
     float sum = 0.0f;
     for (size_t j = plan.begin[s]; j < plan.begin[s + 1]; ++j) {
-      const size_t column = plan.q * group + plan.offset[j];  // plus groups_before * Q
+      const PolyphasePlan::Term& term = plan.terms[j];
+      const size_t column = plan.q * (group + term.ahead) + term.phase;  // plus groups_before * Q
       if (column < plan.q * groups_before || column - plan.q * groups_before >= columns) continue;
-      sum += plan.coefficient[j] * x[column - plan.q * groups_before];
+      sum += term.coefficient * x[column - plan.q * groups_before];
     }
     u[k] = sum;
   }

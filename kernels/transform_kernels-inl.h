@@ -138,8 +138,9 @@ void Polyphase(const PolyphasePlan& plan, const float* x, size_t columns, float*
       for (size_t h = 0; h < kGroups; h += lanes) {
         auto sum = hn::Zero(d);
         for (size_t j = plan.begin[s]; j < plan.begin[s + 1]; ++j) {
-          const float* phase = phases[plan.offset[j] % plan.q] + plan.offset[j] / plan.q;
-          sum = hn::Add(sum, hn::Mul(hn::Set(d, plan.coefficient[j]), hn::LoadU(d, phase + h)));
+          const PolyphasePlan::Term& term = plan.terms[j];
+          const auto values = hn::LoadU(d, phases[term.phase] + term.ahead + h);
+          sum = hn::Add(sum, hn::Mul(hn::Set(d, term.coefficient), values));
         }
         hn::StoreU(sum, d, sums + h);
       }

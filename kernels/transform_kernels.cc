@@ -25,18 +25,18 @@ PolyphasePlan::PolyphasePlan(const MapSpec& spec)
   // Weight o = Q h + i of a group ends at sample e = P h + floor((i + 1) P / Q) of it; tap t of it
   // lies at e - 1 - t, hence t = e - 1 - s for sample s.
   for (size_t s = 0; s < p; ++s) {
-    begin.push_back(offset.size());
+    begin.push_back(terms.size());
     for (size_t o = 0;; ++o) {
       const size_t end = p * (o / q) + (o % q + 1) * p / q;
       if (end < s + 1) continue;
       const size_t tap = end - 1 - s;
       if (tap >= spec.window) break;
-      offset.push_back(o);
-      coefficient.push_back(spec.taps[o % q * spec.window + tap]);
+      terms.push_back({static_cast<uint32_t>(o / q), static_cast<uint32_t>(o % q),
+                       spec.taps[o % q * spec.window + tap]});
       span = o / q > span ? o / q : span;
     }
   }
-  begin.push_back(offset.size());
+  begin.push_back(terms.size());
 }
 
 }  // namespace sdq::kernels

@@ -14,16 +14,19 @@
 namespace sdq::kernels {
 
 // The transposed polyphase decimator (an interpolator) as a gather: sample k = lead + P g + s of a
-// block is the sum over j of coefficient[j] x[Q g + offset[j]], j in [begin[s], begin[s + 1]),
-// offsets ascending; x counts as zero outside the block.
+// block is the sum over j of coefficient x[Q (g + ahead) + phase] of terms[j], j in
+// [begin[s], begin[s + 1]), columns ascending; x counts as zero outside the block.
 struct PolyphasePlan {
   PolyphasePlan() = default;
   explicit PolyphasePlan(const MapSpec& spec);  // Q <= 64, P >= Q, L <= 16 (the format's caps)
   size_t p = 1, q = 1, lead = 0;
   size_t span = 0;  // groups of Q columns that a sample looks ahead
   std::vector<size_t> begin;
-  std::vector<size_t> offset;
-  std::vector<float> coefficient;
+  struct Term {
+    uint32_t ahead, phase;
+    float coefficient;
+  };
+  std::vector<Term> terms;
 };
 
 // Rounding to int8 plus bias 128 by adding this to a float: the low byte of the sum's bits.
