@@ -55,7 +55,10 @@ HWY_INLINE float MaxOf(const float* x, size_t n) {
   size_t i = 0;
   for (; i + lanes <= n; i += lanes) greatest = hn::Max(greatest, hn::LoadU(d, x + i));
   for (; i < n; ++i) rest = std::max(rest, x[i]);
-  return std::max(rest, hn::GetLane(hn::MaxOfLanes(d, greatest)));
+  // Not MaxOfLanes: emulated, it begins at the lowest finite number.
+  float each[kMaxFloats];
+  hn::StoreU(greatest, d, each);
+  return std::max(rest, *std::max_element(each, each + lanes));
 }
 
 // x[i] = e^(x[i] - shift); returns the sum.
