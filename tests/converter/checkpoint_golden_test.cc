@@ -33,8 +33,19 @@ float FromBits(uint32_t bits, int exponent_bits, int fraction_bits) {
   return float((bits >> (exponent_bits + fraction_bits)) != 0u ? -magnitude : magnitude);
 }
 
+// All values of a 16-bit type.
+std::vector<float> ValueTable(int exponent_bits, int fraction_bits) {
+  std::vector<float> table;
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    table.push_back(FromBits(bits, exponent_bits, fraction_bits));
+  }
+  return table;
+}
+
 // Everything in the folder's weight files, by Hugging Face name.
 std::map<std::string, Stored> ReadDirectly(const std::string& folder) {
+  static const std::vector<float> half = ValueTable(5, 10);
+  static const std::vector<float> brain = ValueTable(8, 7);
   std::map<std::string, Stored> tensors;
   for (const auto& file : fs::directory_iterator(folder)) {
     if (file.path().extension() != ".safetensors") continue;
@@ -49,12 +60,13 @@ std::map<std::string, Stored> ReadDirectly(const std::string& folder) {
       const std::string dtype = entry["dtype"];
       const size_t width = dtype == "F32" ? 4 : 2;
       const uint8_t* data = bytes.data() + 8 + length;
-      for (size_t at = entry["data_offsets"][0]; at < entry["data_offsets"][1]; at += width) {
+      const size_t end = entry["data_offsets"][1];
+      for (size_t at = entry["data_offsets"][0]; at < end; at += width) {
         uint32_t bits = 0;
         std::memcpy(&bits, data + at, width);
         tensor.values.push_back(dtype == "F32"   ? FromBits(bits, 8, 23)
-                                : dtype == "F16" ? FromBits(bits, 5, 10)
-                                                 : FromBits(bits, 8, 7));
+                                : dtype == "F16" ? half[bits]
+                                                 : brain[bits]);
       }
     }
   }
