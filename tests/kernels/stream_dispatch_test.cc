@@ -28,11 +28,11 @@ TEST_CASE("every listed target can be forced and says its name") {
 
 TEST_CASE("ParallelFor covers its range once, in ranges cut at multiples of the grain") {
   const test::KernelState restore;
-  for (const size_t threads : {1, 2, 3, 5, 16}) {
+  for (const size_t threads : {1u, 2u, 3u, 5u, 16u}) {
     SetThreads(threads);
     REQUIRE(Threads() == threads);
-    for (const size_t count : {0, 1, 2, 7, 16, 33, 100}) {
-      for (const size_t grain : {0, 1, 3, 16, 200}) {
+    for (const size_t count : {0u, 1u, 2u, 7u, 16u, 33u, 100u}) {
+      for (const size_t grain : {0u, 1u, 3u, 16u, 200u}) {
         std::vector<std::atomic<int>> visits(count);
         std::atomic<bool> well_cut{true};
         ParallelFor(count, grain, [&](size_t begin, size_t end, size_t thread) {

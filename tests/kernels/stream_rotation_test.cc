@@ -101,7 +101,7 @@ TEST_CASE("rows are rotated one by one, whatever the thread count") {
   const Rotation rotation(columns, 64, 3);
   std::vector<float> single = x;
   for (size_t r = 0; r < rows; ++r) rotation.Apply(single.data() + r * stride);
-  for (const size_t threads : {1, 2, 5}) {
+  for (const size_t threads : {1u, 2u, 5u}) {
     SetThreads(threads);
     std::vector<float> together = x;
     rotation.ApplyRows(together.data(), rows, stride);
