@@ -173,17 +173,6 @@ Status Validate(const std::vector<AllocationItem>& items, const AllocationOption
 
 }  // namespace
 
-double StandardDeviation(const float* values, size_t count) {
-  double sum = 0;
-  for (size_t i = 0; i < count; ++i) sum += double(values[i]);
-  const double mean = count > 0 ? sum / double(count) : 0.0;
-  double squares = 0;
-  for (size_t i = 0; i < count; ++i) {
-    squares += (double(values[i]) - mean) * (double(values[i]) - mean);
-  }
-  return count > 0 ? std::sqrt(squares / double(count)) : 0.0;
-}
-
 Result<std::vector<NamedRate>> AllocateMultiOsr(const std::vector<AllocationItem>& items,
                                                 const AllocationOptions& options) {
   SDQ_RETURN_IF_ERROR(Validate(items, options));

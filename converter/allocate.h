@@ -33,6 +33,9 @@ struct AllocationItem {
 // Standard deviation of `count` values about their mean.
 double StandardDeviation(const float* values, size_t count);
 
+// The linears of a checkpoint, in the order of ExpectedTensors. Reads every one of them once.
+Result<std::vector<AllocationItem>> ListAllocationItems(const Checkpoint& checkpoint);
+
 struct AllocationOptions {
   double target = 2.0;  // mean over all weights, in [1, kMaxOsr]
   // b, in [1, target]; 0 = the default: 1 for targets up to 2 (as published), target - 1 above.

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <map>
 
+#include "tests/support/files.h"
+
 namespace sdq::converter {
 namespace {
 
@@ -127,6 +129,22 @@ TEST_CASE("allocate: standard deviation") {
   const float values[] = {1, 2, 3, 4};
   CHECK(StandardDeviation(values, 4) == Approx(std::sqrt(1.25)));
   CHECK(StandardDeviation(values, 0) == 0);
+}
+
+TEST_CASE("allocate: a real checkpoint's linears") {
+  const auto checkpoint = Checkpoint::Open(test::BundledModel("stories-opt-6m"));
+  REQUIRE(checkpoint.ok());
+  const auto items = ListAllocationItems(**checkpoint);
+  REQUIRE(items.ok());
+  const ModelConfig& config = (*checkpoint)->config();
+  REQUIRE(items->size() == size_t(config.layers) * 6);
+  CHECK(items->front().name == "layers.0.attn.q");
+  CHECK(items->back().layer == config.layers - 1);
+  CHECK(items->front().weights == uint64_t(config.hidden_size) * uint64_t(config.hidden_size));
+  for (const AllocationItem& item : *items) CHECK((item.sigma > 0.001 && item.sigma < 1.0));
+  const auto rates = AllocateMultiOsr(*items, {});
+  REQUIRE(rates.ok());
+  CHECK(std::abs(MeanOsr(*items, *rates) - 2.0) <= 0.01);
 }
 
 TEST_CASE("allocate: the table has a line per layer and the true mean") {
