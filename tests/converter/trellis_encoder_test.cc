@@ -1,5 +1,6 @@
 // EncodeTrellis: what it stores is what it says, for awkward shapes and hostile input.
 #include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <limits>
@@ -102,8 +103,8 @@ TEST_CASE("encode trellis: the runtime reads back what was reconstructed") {
       Options(Alphabet::kBinary, 2, 1, 8), Options(Alphabet::kBinary, 5, 4, 8),
       Options(Alphabet::kBinary, 4, 1, 8), Options(Alphabet::kTernaryPacked, 1, 1, 5),
       Options(Alphabet::kTernaryPacked, 3, 2, 5), Options(Alphabet::kTernaryPlanes, 5, 4, 5));
-  const size_t columns = GENERATE(1, 3, 16, 37, 72, 160);
-  const size_t rows = GENERATE(1, 19);
+  const size_t columns = GENERATE(as<size_t>{}, 1, 3, 16, 37, 72, 160);
+  const size_t rows = GENERATE(as<size_t>{}, 1, 19);
   std::vector<float> weights = GaussianWeights(rows * columns, 7);
   for (float& w : weights) w *= 0.02f;
   const std::vector<double> hessian = CorrelatedHessian(columns, 9);
@@ -171,7 +172,7 @@ TEST_CASE("encode trellis: rows far apart in size, and rows of zeros") {
   CHECK(std::all_of(linear->reconstructed.begin() + columns,
                     linear->reconstructed.begin() + 2 * columns,
                     [](float q) { return q == 0.0f; }));
-  for (const size_t r : {0, 2, 3}) {
+  for (const size_t r : std::array<size_t, 3>{0, 2, 3}) {
     const std::vector<float> w(&weights[r * columns], &weights[(r + 1) * columns]);
     const std::vector<float> q(&linear->reconstructed[r * columns],
                                &linear->reconstructed[(r + 1) * columns]);
@@ -193,7 +194,7 @@ TEST_CASE("encode trellis: the same bytes for any thread count; other signs for 
   kernels::SetThreads(1);
   const auto expected = EncodeTrellis(input, options);
   REQUIRE(expected.ok());
-  for (const size_t threads : {1, 2, 5}) {
+  for (const size_t threads : std::array<size_t, 3>{1, 2, 5}) {
     kernels::SetThreads(threads);
     const auto again = EncodeTrellis(input, options);
     REQUIRE(again.ok());

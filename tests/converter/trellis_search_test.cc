@@ -1,5 +1,6 @@
 // The search itself: optimal where it can be, equal to a plain implementation, deterministic.
 #include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
 #include <string>
 
@@ -94,7 +95,7 @@ TEST_CASE("trellis: without feedback the search finds the best of all sequences"
 }
 
 TEST_CASE("trellis: with whole-row feedback it is the plain per-survivor search") {
-  const size_t columns = GENERATE(37, 64);
+  const size_t columns = GENERATE(as<size_t>{}, 37, 64);
   const Small small = GENERATE_COPY(Small{Polyphase(2, 1, 5, 0, kTaps2), 2, columns},
                                     Small{Polyphase(2, 1, 5, 3, kTaps2), 2, columns},
                                     Small{Polyphase(3, 2, 4, 3, kTaps32), 2, columns},
@@ -162,7 +163,7 @@ TEST_CASE("trellis: the same samples on every instruction set, thread count and 
     CHECK(encode() == expected);
   }
   CHECK(kernels::ForceTarget(""));
-  for (const size_t threads : {2, 3, 7}) {
+  for (const size_t threads : std::array<size_t, 3>{2, 3, 7}) {
     kernels::SetThreads(threads);
     CHECK(encode() == expected);
   }
