@@ -23,7 +23,7 @@ TEST_CASE("every truncated length is refused") {
 }
 
 TEST_CASE("extra bytes are refused") {
-  for (const size_t extra : {1, 64, 4096}) {
+  for (const size_t extra : {size_t{1}, size_t{64}, size_t{4096}}) {
     std::vector<uint8_t> bytes = SampleBytes();
     bytes.resize(bytes.size() + extra);
     CHECK(Damage(bytes).Parse().code() == StatusCode::kCorrupt);
