@@ -162,11 +162,19 @@ void Bpe::SplitIntoSymbols(std::string_view word, Scratch* scratch) const {
     const size_t bytes = byte_level_ ? 1 : utf8::LengthOfValid(word[at]);
     const TokenId id = byte_level_ ? byte_ids_[uint8_t(word[at])]
                                    : surface_.Find(spec_->tokens, word.substr(at, bytes));
-    const auto index = int32_t(symbols.size());
-    symbols.push_back({uint32_t(at), uint32_t(bytes), index - 1, index + 1, id});
+    const std::string_view text = word.substr(at, bytes);
     at += bytes;
+    // Without any token for it, the character is dropped and its neighbours may merge.
+    if (id < 0 && !by_score_ && spec_->unknown_token < 0 && !HasByteTokens(text)) continue;
+    const auto index = int32_t(symbols.size());
+    symbols.push_back({uint32_t(at - bytes), uint32_t(bytes), index - 1, index + 1, id});
   }
-  symbols.back().next = -1;
+  if (!symbols.empty()) symbols.back().next = -1;
+}
+
+bool Bpe::HasByteTokens(std::string_view text) const {
+  return !byte_level_ && std::all_of(text.begin(), text.end(),
+                                     [this](char c) { return byte_ids_[uint8_t(c)] >= 0; });
 }
 
 bool Bpe::FindMerge(std::string_view word, const Scratch::Symbol& left,
@@ -235,7 +243,7 @@ Status Bpe::Merge(std::string_view word, Scratch* scratch, std::vector<TokenId>*
     propose(int32_t(best.left));
   }
   bool after_unknown = false;
-  for (int32_t i = 0; i >= 0; i = symbols[size_t(i)].next) {
+  for (int32_t i = symbols.empty() ? -1 : 0; i >= 0; i = symbols[size_t(i)].next) {
     const Scratch::Symbol& symbol = symbols[size_t(i)];
     Emit(word.substr(symbol.start, symbol.bytes), symbol.id, *scratch, &after_unknown, ids);
   }
@@ -259,10 +267,7 @@ void Bpe::Emit(std::string_view text, TokenId id, const Scratch& scratch, bool* 
     }
     return;
   }
-  const bool as_bytes = !byte_level_ && std::all_of(text.begin(), text.end(), [this](char c) {
-    return byte_ids_[uint8_t(c)] >= 0;
-  });
-  if (as_bytes) {
+  if (HasByteTokens(text)) {
     for (const char c : text) ids->push_back(byte_ids_[uint8_t(c)]);
     *after_unknown = false;
   } else if (spec_->unknown_token >= 0) {

@@ -103,6 +103,7 @@ class Bpe {
   void Propose(std::string_view word, int32_t left, Scratch* scratch) const;
   void Emit(std::string_view text, TokenId id, const Scratch& scratch, bool* after_unknown,
             std::vector<TokenId>* ids) const;
+  bool HasByteTokens(std::string_view text) const;
   size_t NextWord(std::string_view text) const;
   bool IsUnused(TokenId id) const {
     return spec_->types[size_t(id)] == uint32_t(TokenizerSpec::TokenType::kUnused);

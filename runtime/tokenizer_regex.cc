@@ -33,8 +33,8 @@ Result<Regex> Regex::Compile(const std::string& pattern) {
   }
   // MULTILINE: in the syntax these patterns come from, ^ and $ always mean lines.
   // NEVER_BACKSLASH_C: \C could cut a character in two.
-  constexpr uint32_t kOptions =
-      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_DOLLAR_ENDONLY;
+  constexpr uint32_t kOptions = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C |
+                                PCRE2_DOLLAR_ENDONLY | PCRE2_NO_AUTO_POSSESS;
   const std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)> context(
       pcre2_compile_context_create(nullptr), &pcre2_compile_context_free);
   if (context == nullptr) return Status::ResourceExhausted("no memory for a pattern");
