@@ -6,6 +6,7 @@
 #include "apps/support/app.h"
 #include "converter/checkpoint.h"
 #include "converter/pipeline.h"
+#include "converter/rate_plan.h"
 #include "fmt/format.h"
 #include "runtime/corpus.h"
 #include "runtime/tokenizer.h"
@@ -23,16 +24,23 @@ struct Options {
   std::string alphabet;
   std::string calibration_file;
   std::string separator = "<|endoftext|>";
+  std::string rate_file;
+  converter::Allocation allocation = converter::Allocation::kUniform;
   size_t calibration_tokens = 131072;
+  bool window_given = false;
   int threads = 0;
   bool quiet = false;
   ConvertOptions convert;
 };
 
+constexpr uint32_t kTernaryWindow = 5;  // 3^5 states, about as many as 2^8
+
 const std::map<std::string, Method> kMethods = {
     {"float", Method::kFloat}, {"sdq", Method::kPublished}, {"trellis", Method::kTrellis}};
 const std::map<std::string, converter::EmbeddingType> kEmbeddings = {
     {"keep", converter::EmbeddingType::kKeep}, {"q8", converter::EmbeddingType::kQ8}};
+const std::map<std::string, converter::Allocation> kAllocations = {
+    {"uniform", converter::Allocation::kUniform}, {"sigma", converter::Allocation::kSigma}};
 const std::map<std::string, format::Alphabet> kAlphabets = {
     {"binary", format::Alphabet::kBinary},
     {"ternary", format::Alphabet::kTernaryPacked},
@@ -45,12 +53,19 @@ void DeclareMethod(CLI::App& app, Options& o) {
   app.add_option("--osr", o.convert.osr,
                  "over-sampling ratio: samples per weight, mean over all linears (default 2)")
       ->check(CLI::Range(0.25, 16.0));
+  app.add_option("--allocate", o.allocation,
+                 "how linears share it: uniform (default) or sigma (MultiOSR: more for linears of "
+                 "low variance)")
+      ->transform(CLI::CheckedTransformer(kAllocations));
+  app.add_option("--osr-file", o.rate_file,
+                 "exceptions, a line each: PATTERN OSR, e.g. 'layers.0.attn.* 5/2'");
   app.add_option("--alphabet", o.alphabet,
                  "binary (default of trellis), ternary (default of sdq; 5 per byte) or "
                  "ternary-planes (2 bits each)")
       ->check(CLI::IsMember(kAlphabets));
-  app.add_option("--window", o.convert.window,
-                 "trellis: samples per weight of the decimator, 2^L states (default 8)")
+  app.add_option(
+         "--window", o.convert.window,
+         "trellis: samples that a weight depends on, 2^L states (default 8; ternary 3^L, 5)")
       ->check(CLI::Range(1, 16));
   app.add_option("--order", o.convert.published.order,
                  "sdq: order of the modulator, 1 (default) or 2")
@@ -95,6 +110,20 @@ Status LoadCalibration(const converter::Checkpoint& checkpoint, Options& o) {
   return Status::Ok();
 }
 
+// Rates and calibration text, before the long work begins.
+Status Plan(const converter::Checkpoint& checkpoint, Options& o) {
+  if (o.alphabet != "binary" && !o.window_given) o.convert.window = kTernaryWindow;
+  std::string overrides;
+  if (!o.rate_file.empty()) {
+    SDQ_ASSIGN_OR_RETURN(overrides, ReadTextFile(o.rate_file));
+  }
+  SDQ_ASSIGN_OR_RETURN(const converter::RatePlan plan,
+                       converter::PlanRates(checkpoint, o.convert, o.allocation, overrides));
+  o.convert.rates = plan.rates;
+  if (!o.quiet) fmt::print("{}\n", converter::FormatAllocation(plan.items, plan.rates));
+  return o.calibration_file.empty() ? Status::Ok() : LoadCalibration(checkpoint, o);
+}
+
 void PrintReport(const ConvertReport& report, const std::string& path, double seconds) {
   if (!report.linears.empty()) {
     fmt::print("{:<28} {:>14} {:>7} {:>8} {:>12}\n", "linear", "shape", "OSR", "bits/w",
@@ -116,9 +145,7 @@ Result<ConvertReport> RunConversion(Options& o) {
   if (o.alphabet.empty())
     o.alphabet = o.convert.method == Method::kPublished ? "ternary" : "binary";
   o.convert.alphabet = kAlphabets.at(o.alphabet);
-  if (!o.calibration_file.empty() && o.convert.method != Method::kFloat) {
-    SDQ_RETURN_IF_ERROR(LoadCalibration(*checkpoint, o));
-  }
+  if (o.convert.method != Method::kFloat) SDQ_RETURN_IF_ERROR(Plan(*checkpoint, o));
   ProgressLine progress(!o.quiet);
   auto report = converter::Convert(*checkpoint, o.convert, o.output,
                                    [&](const converter::ConvertProgress& p) {
@@ -137,6 +164,7 @@ int Main(int argc, char** argv) {
   if (!Parse(app, argc, argv, &exit_code)) return exit_code;
   InstallSignalHandlers();
   ApplyThreads(options.threads);
+  options.window_given = app.count("--window") > 0;
   const Stopwatch watch;
   const Result<ConvertReport> report = RunConversion(options);
   if (!report.ok()) return Fail(app, report.status());

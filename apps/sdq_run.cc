@@ -170,7 +170,11 @@ class Run {
       history_.push_back(token);
       ++generated_;
       Show(tokenizer_->TokenBytes(token, options_.special));
-      if (Done() || session_->position() >= session_->context()) continue;
+      if (Done()) break;
+      if (session_->position() >= session_->context()) {
+        finish_reason_ = "context full";
+        break;
+      }
       SDQ_RETURN_IF_ERROR(session_->Append(std::span(&token, 1)));
       ++timings_.decode_tokens;
     }
@@ -232,8 +236,6 @@ class Run {
       finish_reason_ = "stdout closed";
     } else if (options_.predict >= 0 && generated_ >= size_t(options_.predict)) {
       finish_reason_ = "length";
-    } else if (session_->position() < history_.size()) {
-      finish_reason_ = "context full";  // the last token could not be evaluated any more
     } else {
       return false;
     }

@@ -92,7 +92,7 @@ class StepRounding {
   StepRounding(const std::vector<double>& ideal, const std::vector<Group>& groups,
                const AllocationOptions& options, uint32_t steps)
       : ideal_(ideal), groups_(groups), options_(options), steps_(steps) {
-    const double most = double(format::kMaxOsr) * steps_;
+    const double most = double(options.max_osr) * steps_;
     for (size_t i = 0; i < ideal.size(); ++i) {
       const double rounded = std::round(ideal[i] * steps_);
       units_.push_back(int64_t(std::clamp(rounded, double(steps_), most)));
@@ -124,7 +124,7 @@ class StepRounding {
     double best_gap = 0;
     for (size_t i = 0; i < units_.size(); ++i) {
       const int64_t moved = units_[i] + direction;
-      if (moved < int64_t(steps_) || moved > int64_t(format::kMaxOsr) * steps_) continue;
+      if (moved < int64_t(steps_) || moved > int64_t(options_.max_osr) * steps_) continue;
       const double change = double(direction) * groups_[i].weights / (total_ * steps_);
       if (std::abs(Deviation() + change) >= std::abs(Deviation())) continue;
       const double gap = double(direction) * (ideal_[i] - double(units_[i]) / steps_);
@@ -155,9 +155,9 @@ Status Validate(const std::vector<AllocationItem>& items, const AllocationOption
           fmt::format("{}: {} weights of sigma {}", item.name, item.weights, item.sigma));
     }
   }
-  if (!(options.target >= 1 && options.target <= format::kMaxOsr)) {
+  if (!(options.target >= 1 && options.target <= options.max_osr)) {
     return Status::OutOfRange(fmt::format("mean over-sampling ratio {}: must be from 1 to {}",
-                                          options.target, format::kMaxOsr));
+                                          options.target, options.max_osr));
   }
   if (options.base != 0 && !(options.base >= 1 && options.base <= options.target)) {
     return Status::OutOfRange(fmt::format("base over-sampling ratio {}: must be from 1 to {}",

@@ -40,14 +40,20 @@ struct AllocationOptions {
   double target = 2.0;  // mean over all weights, in [1, kMaxOsr]
   // b, in [1, target]; 0 = the default: 1 for targets up to 2 (as published), target - 1 above.
   double base = 0;
-  uint32_t steps_per_unit = 4;  // ratios are multiples of 1/steps_per_unit
-  double tolerance = 0.005;     // relative, of the mean
+  uint32_t steps_per_unit = 4;         // ratios are multiples of 1/steps_per_unit
+  double tolerance = 0.005;            // relative, of the mean
+  uint32_t max_osr = format::kMaxOsr;  // e.g. the highest rate that taps were learned for
 };
 
 // One rate per item, in their order. If no assignment of whole steps is found within the tolerance
 // (few linears), steps are halved until one is.
 Result<std::vector<NamedRate>> AllocateMultiOsr(const std::vector<AllocationItem>& items,
                                                 const AllocationOptions& options);
+
+// The same rate everywhere; where `target` lies between two of `rates` (rising), linears alternate
+// between those so that the mean is met as closely as whole linears allow.
+Result<std::vector<NamedRate>> AllocateUniform(const std::vector<AllocationItem>& items,
+                                               double target, const std::vector<Rate>& rates);
 
 // A line `pattern osr`: canonical names with * for any run of characters ("layers.*.attn.q 2.5"),
 // osr as a decimal or a fraction ("2.5", "5/2") in [1, kMaxOsr]. '#' starts a comment.

@@ -9,6 +9,10 @@
 #include <cstdint>
 #include <initializer_list>
 #include <span>
+#include <vector>
+
+#include "converter/rate.h"
+#include "format/layout.h"
 
 namespace sdq::converter {
 
@@ -23,6 +27,9 @@ struct LearnedTaps {
 
 // All entries, ordered by letters, window, OSR.
 std::span<const LearnedTaps> AllLearnedTaps();
+
+// The rates P/Q that taps were learned for, rising.
+std::vector<Rate> LearnedRates(format::Alphabet alphabet, uint32_t window);
 
 }  // namespace sdq::converter
 

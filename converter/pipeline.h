@@ -13,6 +13,7 @@
 
 #include "converter/checkpoint.h"
 #include "converter/encoder.h"
+#include "converter/rate.h"
 #include "format/status.h"
 #include "runtime/tokenizer.h"
 
@@ -27,20 +28,6 @@ enum class Method {
 enum class EmbeddingType {
   kKeep,  // as the checkpoint stores them
   kQ8,    // 8-bit rows
-};
-
-// Exact rate of one linear.
-struct Rate {
-  uint32_t num = 2;
-  uint32_t den = 1;
-  double osr() const { return double(num) / double(den); }
-};
-// The fraction nearest to `osr` with a denominator up to max_den.
-Rate NearestRate(double osr, uint32_t max_den);
-
-struct NamedRate {
-  std::string name;  // canonical name of the linear
-  Rate rate;
 };
 
 struct ConvertOptions {
