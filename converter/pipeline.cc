@@ -19,30 +19,6 @@ using format::DenseType;
 constexpr double kCollectShare = 0.35;
 constexpr double kEncodeShare = 0.45;
 
-const char* MethodName(Method method) {
-  switch (method) {
-    case Method::kFloat:
-      return "float";
-    case Method::kPublished:
-      return "sdq";
-    case Method::kTrellis:
-      return "trellis";
-  }
-  return "";
-}
-
-const char* AlphabetName(format::Alphabet alphabet) {
-  switch (alphabet) {
-    case format::Alphabet::kBinary:
-      return "binary";
-    case format::Alphabet::kTernaryPlanes:
-      return "ternary-planes";
-    case format::Alphabet::kTernaryPacked:
-      return "ternary";
-  }
-  return "";
-}
-
 // One conversion; owns what lives as long as it.
 class Conversion {
  public:
@@ -292,6 +268,30 @@ class Conversion {
 };
 
 }  // namespace
+
+const char* MethodName(Method method) {
+  switch (method) {
+    case Method::kFloat:
+      return "float";
+    case Method::kPublished:
+      return "sdq";
+    case Method::kTrellis:
+      return "trellis";
+  }
+  return "";
+}
+
+const char* AlphabetName(format::Alphabet alphabet) {
+  switch (alphabet) {
+    case format::Alphabet::kBinary:
+      return "binary";
+    case format::Alphabet::kTernaryPlanes:
+      return "ternary-planes";
+    case format::Alphabet::kTernaryPacked:
+      return "ternary";
+  }
+  return "";
+}
 
 Result<ConvertReport> Convert(const Checkpoint& checkpoint, const ConvertOptions& options,
                               const std::string& path, const ProgressCallback& progress) {

@@ -25,6 +25,10 @@ enum class Method {
   kTrellis,    // polyphase decimator + trellis modulator
 };
 
+// As metadata name them: "float", "sdq", "trellis"; "binary", "ternary", "ternary-planes".
+const char* MethodName(Method method);
+const char* AlphabetName(format::Alphabet alphabet);
+
 enum class EmbeddingType {
   kKeep,  // as the checkpoint stores them
   kQ8,    // 8-bit rows

@@ -9,34 +9,12 @@
 
 #include "converter/hf_checkpoint.h"
 #include "converter/hf_config.h"
+#include "converter/random_bits.h"
 
 namespace sdq::converter {
 namespace {
 
 namespace fs = std::filesystem;
-
-// SplitMix64 (Steele, Lea and Flood 2014): 64 bits per step, any seed is a good one.
-class SplitMix64 {
- public:
-  explicit SplitMix64(uint64_t seed) : state_(seed) {}
-  uint64_t Next() {
-    state_ += 0x9e3779b97f4a7c15u;
-    uint64_t z = state_;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-  }
-
- private:
-  uint64_t state_;
-};
-
-// FNV-1a.
-uint64_t HashName(const std::string& name) {
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (const char c : name) hash = (hash ^ uint8_t(c)) * 0x100000001b3u;
-  return hash;
-}
 
 // The sum of a word's eight bytes, minus its mean: variance 8 (256^2 - 1) / 12 = 209^2.
 int CentredByteSum(uint64_t word) {
