@@ -21,6 +21,8 @@ using converter::Method;
 struct Options {
   std::string checkpoint;
   std::string output;
+  std::string method = "trellis";
+  std::string embeddings = "q8";
   std::string alphabet;
   std::string calibration_file;
   std::string separator = "<|endoftext|>";
@@ -47,12 +49,12 @@ const std::map<std::string, format::Alphabet> kAlphabets = {
     {"ternary-planes", format::Alphabet::kTernaryPlanes}};
 
 void DeclareMethod(CLI::App& app, Options& o) {
-  app.add_option("--method", o.convert.method,
+  app.add_option("--method", o.method,
                  "trellis (default), sdq (the published method), float (no quantization)")
-      ->transform(CLI::CheckedTransformer(kMethods));
+      ->check(CLI::IsMember(kMethods));
   app.add_option("--osr", o.convert.osr,
                  "over-sampling ratio: samples per weight, mean over all linears (default 2)")
-      ->check(CLI::Range(0.25, 16.0));
+      ->check(NumberFrom(0.25, 16));
   app.add_option("--allocate", o.allocation,
                  "how linears share it: uniform (default) or sigma (MultiOSR: more for linears of "
                  "low variance)")
@@ -66,12 +68,12 @@ void DeclareMethod(CLI::App& app, Options& o) {
   app.add_option(
          "--window", o.convert.window,
          "trellis: samples that a weight depends on, 2^L states (default 8; ternary 3^L, 5)")
-      ->check(CLI::Range(1, 16));
+      ->check(IntegerFrom(1, 16));
   app.add_option("--order", o.convert.published.order,
                  "sdq: order of the modulator, 1 (default) or 2")
-      ->check(CLI::Range(1, 2));
+      ->check(IntegerFrom(1, 2));
   app.add_option("--block", o.convert.published.block, "sdq: columns per block (default 128)")
-      ->check(CLI::Range(8, 4096));
+      ->check(IntegerFrom(8, 4096));
   app.add_flag("--diagonal-compensation", o.convert.published.diagonal_compensation,
                "sdq: the publication's shortcut instead of the exact block solve");
 }
@@ -86,14 +88,15 @@ void Declare(CLI::App& app, Options& o) {
   app.add_option("--calib-separator", o.separator,
                  "line between documents of that text (default <|endoftext|>)");
   app.add_option("--calib-tokens", o.calibration_tokens, "tokens of it to use (default 131072)")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--embeddings", o.convert.embeddings,
+      ->check(IntegerFrom(1));
+  app.add_option("--embeddings", o.embeddings,
                  "embeddings and head: q8 (default) or keep (as in the checkpoint)")
-      ->transform(CLI::CheckedTransformer(kEmbeddings));
+      ->check(CLI::IsMember(kEmbeddings));
   app.add_option("--damping", o.convert.damping,
                  "share of the mean diagonal added to the Hessian (default 0.01)")
-      ->check(CLI::Range(0.0, 10.0));
-  app.add_option("--seed", o.convert.seed, "seed of the rotation signs (default 0)");
+      ->check(NumberFrom(0, 10));
+  app.add_option("--seed", o.convert.seed, "seed of the rotation signs (default 0)")
+      ->check(IntegerFrom(0));
   AddThreadsOption(app, &o.threads);
   app.add_flag("-q,--quiet", o.quiet, "no progress, no report");
 }
@@ -120,28 +123,34 @@ Status Plan(const converter::Checkpoint& checkpoint, Options& o) {
   SDQ_ASSIGN_OR_RETURN(const converter::RatePlan plan,
                        converter::PlanRates(checkpoint, o.convert, o.allocation, overrides));
   o.convert.rates = plan.rates;
-  if (!o.quiet) fmt::print("{}\n", converter::FormatAllocation(plan.items, plan.rates));
+  if (!o.quiet) {
+    SDQ_RETURN_IF_ERROR(WriteOut(converter::FormatAllocation(plan.items, plan.rates) + "\n"));
+  }
   return o.calibration_file.empty() ? Status::Ok() : LoadCalibration(checkpoint, o);
 }
 
-void PrintReport(const ConvertReport& report, const std::string& path, double seconds) {
+std::string ReportText(const ConvertReport& report, const std::string& path, double seconds) {
+  std::string text;
   if (!report.linears.empty()) {
-    fmt::print("{:<28} {:>14} {:>7} {:>8} {:>12}\n", "linear", "shape", "OSR", "bits/w",
-               "rel. error");
+    text += fmt::format("{:<28} {:>14} {:>7} {:>8} {:>12}\n", "linear", "shape", "OSR", "bits/w",
+                        "rel. error");
     for (const converter::LinearReport& linear : report.linears) {
-      fmt::print("{:<28} {:>14} {:>7.3f} {:>8.3f} {:>12.5f}\n", linear.name,
-                 fmt::format("{} x {}", linear.rows, linear.columns), linear.osr,
-                 linear.bits_per_weight, linear.relative_error);
+      text += fmt::format("{:<28} {:>14} {:>7.3f} {:>8.3f} {:>12.5f}\n", linear.name,
+                          fmt::format("{} x {}", linear.rows, linear.columns), linear.osr,
+                          linear.bits_per_weight, linear.relative_error);
     }
-    fmt::print("mean OSR {:.4f}, {:.4f} bits per weight in quantized linears\n", report.mean_osr,
-               report.bits_per_weight);
+    text += fmt::format("mean OSR {:.4f}, {:.4f} bits per weight in quantized linears\n",
+                        report.mean_osr, report.bits_per_weight);
   }
-  fmt::print("{}: {} ({} bytes) in {:.1f} s\n", path, HumanBytes(report.file_bytes),
-             report.file_bytes, seconds);
+  text += fmt::format("{}: {} ({} bytes) in {:.1f} s\n", path, HumanBytes(report.file_bytes),
+                      report.file_bytes, seconds);
+  return text;
 }
 
 Result<ConvertReport> RunConversion(Options& o) {
   SDQ_ASSIGN_OR_RETURN(const auto checkpoint, converter::Checkpoint::Open(o.checkpoint));
+  o.convert.method = kMethods.at(o.method);
+  o.convert.embeddings = kEmbeddings.at(o.embeddings);
   if (o.alphabet.empty())
     o.alphabet = o.convert.method == Method::kPublished ? "ternary" : "binary";
   o.convert.alphabet = kAlphabets.at(o.alphabet);
@@ -164,15 +173,19 @@ int Main(int argc, char** argv) {
   if (!Parse(app, argc, argv, &exit_code)) return exit_code;
   InstallSignalHandlers();
   ApplyThreads(options.threads);
+  WarnIfTargetIgnored(app);
   options.window_given = app.count("--window") > 0;
   const Stopwatch watch;
   const Result<ConvertReport> report = RunConversion(options);
   if (!report.ok()) return Fail(app, report.status());
-  if (!options.quiet) PrintReport(*report, options.output, watch.seconds());
-  return kExitOk;
+  if (options.quiet) return kExitOk;
+  const Status written = WriteOut(ReportText(*report, options.output, watch.seconds()));
+  return written.ok() ? kExitOk : Fail(app, written);
 }
 
 }  // namespace
 }  // namespace sdq::apps
 
-int main(int argc, char** argv) { return sdq::apps::Main(argc, argv); }
+int main(int argc, char** argv) {
+  return sdq::apps::RunProgram("sdq-convert", sdq::apps::Main, argc, argv);
+}

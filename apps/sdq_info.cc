@@ -227,10 +227,13 @@ int Main(int argc, char** argv) {
   }
   const std::string text =
       options.json ? ToJson(*file, options.verify) : ToText(*file, options.verify);
-  return WriteOut(text) ? kExitOk : kExitFailure;
+  const Status written = WriteOut(text);
+  return written.ok() ? kExitOk : Fail(app, written);
 }
 
 }  // namespace
 }  // namespace sdq::apps
 
-int main(int argc, char** argv) { return sdq::apps::Main(argc, argv); }
+int main(int argc, char** argv) {
+  return sdq::apps::RunProgram("sdq-info", sdq::apps::Main, argc, argv);
+}

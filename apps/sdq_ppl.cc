@@ -28,15 +28,15 @@ void Declare(CLI::App& app, Options& options) {
   app.add_option("model,-m,--model", options.model, "model file (.sdq)")->required();
   app.add_option("-f,--file", options.file, "text to evaluate")->required();
   app.add_option("-c,--ctx-size", options.window, "tokens per window (default 512)")
-      ->check(CLI::Range(size_t(2), size_t(1) << 20));
+      ->check(IntegerFrom(2, 1 << 20));
   app.add_option("--separator", options.separator,
                  "line that separates documents, e.g. '<|endoftext|>' (default: one document)");
   app.add_option("--reference", options.reference,
                  "model to compare with: adds KL divergence and top-1 agreement");
   app.add_option("--chunks", options.windows, "evaluate the first N windows only")
-      ->check(CLI::PositiveNumber);
+      ->check(IntegerFrom(1));
   app.add_option("-b,--batch-size", options.batch, "positions evaluated together (default 64)")
-      ->check(CLI::Range(size_t(1), size_t(4096)));
+      ->check(IntegerFrom(1, 4096));
   app.add_flag("--json", options.json, "print one JSON object");
   AddThreadsOption(app, &options.threads);
 }
@@ -67,13 +67,22 @@ std::string ToText(const PerplexityResult& result, double seconds) {
   return text + fmt::format("time       {:.1f} s\n", seconds);
 }
 
+// Distributions over different tokens would compare without complaint where the counts are equal.
+Status CheckSameTokens(const TokenizerSpec& spec, const Model& reference, const std::string& path) {
+  SDQ_ASSIGN_OR_RETURN(const TokenizerSpec other, TokenizerSpec::Load(reference.file().metadata()));
+  if (other.tokens == spec.tokens) return Status::Ok();
+  return Status::InvalidArgument(
+      fmt::format("{}: its tokens are not those of the model, they cannot be compared", path));
+}
+
 Result<PerplexityResult> Evaluate(const Options& options) {
   SDQ_ASSIGN_OR_RETURN(const auto model, Model::Open(options.model));
+  SDQ_ASSIGN_OR_RETURN(TokenizerSpec spec, TokenizerSpec::Load(model->file().metadata()));
   std::unique_ptr<Model> reference;
   if (!options.reference.empty()) {
     SDQ_ASSIGN_OR_RETURN(reference, Model::Open(options.reference));
+    SDQ_RETURN_IF_ERROR(CheckSameTokens(spec, *reference, options.reference));
   }
-  SDQ_ASSIGN_OR_RETURN(TokenizerSpec spec, TokenizerSpec::Load(model->file().metadata()));
   SDQ_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Create(std::move(spec)));
   SDQ_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(options.file));
   SDQ_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens,
@@ -104,16 +113,19 @@ int Main(int argc, char** argv) {
   if (!Parse(app, argc, argv, &exit_code)) return exit_code;
   InstallSignalHandlers();
   ApplyThreads(options.threads);
+  WarnIfTargetIgnored(app);
   const Stopwatch watch;
   const Result<PerplexityResult> result = Evaluate(options);
   if (!result.ok()) return Fail(app, result.status());
   const double seconds = watch.seconds();
-  return WriteOut(options.json ? ToJson(*result, seconds) : ToText(*result, seconds))
-             ? kExitOk
-             : kExitFailure;
+  const Status written =
+      WriteOut(options.json ? ToJson(*result, seconds) : ToText(*result, seconds));
+  return written.ok() ? kExitOk : Fail(app, written);
 }
 
 }  // namespace
 }  // namespace sdq::apps
 
-int main(int argc, char** argv) { return sdq::apps::Main(argc, argv); }
+int main(int argc, char** argv) {
+  return sdq::apps::RunProgram("sdq-ppl", sdq::apps::Main, argc, argv);
+}

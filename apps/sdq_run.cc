@@ -1,6 +1,10 @@
 // sdq-run: text in, text out.
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -47,14 +51,14 @@ void Declare(CLI::App& app, Options& o) {
   app.add_option("-f,--file", o.prompt_file, "read the prompt from a file")->excludes(prompt);
   app.add_option("-n,--predict,--n-predict", o.predict,
                  "tokens to generate (default -1: until the model ends or the context is full)")
-      ->check(CLI::Range(int64_t(-1), int64_t(1) << 31));
+      ->check(IntegerFrom(-1, int64_t(1) << 31));
   app.add_option("-c,--ctx-size", o.context, "context in tokens (default 0: the model's longest)")
-      ->check(CLI::Range(size_t(0), size_t(1) << 24));
+      ->check(IntegerFrom(0, 1 << 24));
   app.add_option("-b,--batch-size", o.batch, "prompt tokens evaluated together (default 64)")
-      ->check(CLI::Range(size_t(1), size_t(4096)));
+      ->check(IntegerFrom(1, 4096));
   AddThreadsOption(app, &o.threads);
   app.add_option("-s,--seed", o.seed, "random seed (default -1: a new one each time)")
-      ->check(CLI::Range(int64_t(-1), int64_t(0xffffffff)));
+      ->check(IntegerFrom(-1, 0xffffffff));
   app.add_option("--temp", o.sampler.temperature, "temperature (default 0.8; 0: greedy)");
   app.add_option("--top-k", o.sampler.top_k, "top-k (default 40; 0: off)");
   app.add_option("--top-p", o.sampler.top_p, "top-p (default 0.95; 1: off)");
@@ -64,7 +68,8 @@ void Declare(CLI::App& app, Options& o) {
   app.add_option("--repeat-last-n", o.sampler.repeat_last_n,
                  "tokens that the penalty looks back at (default 64; 0: off, -1: all)");
   app.add_option("-r,--reverse-prompt", o.reverse_prompts,
-                 "stop when this text was generated (may be given more than once)");
+                 "stop when this text was generated (may be given more than once)")
+      ->allow_extra_args(false);
   app.add_option("--kv", o.kv_type, "type of the KV cache: f16 (default) or f32")
       ->check(CLI::IsMember({"f16", "f32"}));
   app.add_flag("--ignore-eos", o.ignore_eos, "go on after the end-of-text token");
@@ -80,7 +85,7 @@ struct Timings {
   double load_seconds = 0;
   double prefill_seconds = 0;
   double decode_seconds = 0;
-  double first_token_seconds = 0;  // since launch
+  double first_token_seconds = 0;  // since launch, without the time that typing the prompt takes
   size_t prefill_tokens = 0;
   size_t decode_tokens = 0;  // tokens evaluated one by one
 };
@@ -153,6 +158,7 @@ class Run {
   }
 
   Status Generate(const std::string& prompt) {
+    const Stopwatch since_prompt;
     SDQ_RETURN_IF_ERROR(Prefill(prompt));
     if (!options_.json && !options_.no_display_prompt) Emit(prompt);
     SamplerOptions sampler_options = options_.sampler;
@@ -162,14 +168,19 @@ class Run {
     const Stopwatch watch;
     while (!Done()) {
       const TokenId token = sampler.Sample(session_->logits(), history_);
-      if (timings_.first_token_seconds == 0) timings_.first_token_seconds = launch_.seconds();
+      if (token == Sampler::kNoToken) {
+        return Status::Corrupt("the model gives no number for any token: its file is damaged");
+      }
+      if (generated_ == 0) {
+        timings_.first_token_seconds = timings_.load_seconds + since_prompt.seconds();
+      }
       if (IsEos(token) && !options_.ignore_eos) {
         finish_reason_ = "eos";
         break;
       }
       history_.push_back(token);
       ++generated_;
-      Show(tokenizer_->TokenBytes(token, options_.special));
+      Show(token, /*begins_text=*/prompt.empty() && generated_ == 1);
       if (Done()) break;
       if (session_->position() >= session_->context()) {
         finish_reason_ = "context full";
@@ -179,17 +190,14 @@ class Run {
       ++timings_.decode_tokens;
     }
     timings_.decode_seconds = watch.seconds();
-    Output(stops_.Push(utf8_.Flush()) + stops_.Flush());
-    return broken_output_ ? Status::IoError("stdout was closed") : Status::Ok();
+    if (!stops_.stopped()) Output(stops_.Push(utf8_.Flush()) + stops_.Flush());
+    return output_status_;
   }
 
-  void Finish(const std::string& prompt) {
-    if (options_.json) {
-      WriteOut(ToJson(prompt));
-    } else {
-      WriteOut("\n");
-    }
+  Status Finish(const std::string& prompt) {
+    SDQ_RETURN_IF_ERROR(WriteOut(options_.json ? ToJson(prompt) : "\n"));
     if (!options_.quiet) PrintTimings();
+    return Status::Ok();
   }
 
  private:
@@ -232,8 +240,8 @@ class Run {
       finish_reason_ = "reverse prompt";
     } else if (Interrupted()) {
       finish_reason_ = "interrupted";
-    } else if (broken_output_) {
-      finish_reason_ = "stdout closed";
+    } else if (!output_status_.ok()) {
+      finish_reason_ = "output error";
     } else if (options_.predict >= 0 && generated_ >= size_t(options_.predict)) {
       finish_reason_ = "length";
     } else {
@@ -242,7 +250,13 @@ class Run {
     return true;
   }
 
-  void Show(const std::string& bytes) { Output(stops_.Push(utf8_.Push(bytes))); }
+  void Show(TokenId token, bool begins_text) {
+    std::string bytes = tokenizer_->TokenBytes(token, options_.special);
+    // No text begins with the space that SentencePiece puts before its first word.
+    const bool strip = begins_text && tokenizer_->spec().strip_prefix_space;
+    if (strip && bytes.starts_with(' ')) bytes.erase(0, 1);
+    Output(stops_.Push(utf8_.Push(bytes)));
+  }
 
   void Output(const std::string& text) {
     output_ += text;
@@ -251,29 +265,29 @@ class Run {
 
   void Emit(const std::string& text) {
     if (options_.json || text.empty()) return;
-    if (!WriteOut(text)) broken_output_ = true;
+    if (output_status_.ok()) output_status_ = WriteOut(text);
   }
 
   void PrintPlan() const {
     const MemoryPlan& memory = session_->memory();
-    fmt::print(stderr, "{}: {} mapped, KV cache {} ({} positions), workspace {}; {} threads, {}\n",
-               options_.model, HumanBytes(memory.file_bytes), HumanBytes(memory.kv_bytes),
-               session_->context(), HumanBytes(memory.workspace_bytes), kernels::Threads(),
-               kernels::TargetName());
+    Say(fmt::format("{}: {} mapped, KV cache {} ({} positions), workspace {}; {} {}, {}\n",
+                    options_.model, HumanBytes(memory.file_bytes), HumanBytes(memory.kv_bytes),
+                    session_->context(), HumanBytes(memory.workspace_bytes), kernels::Threads(),
+                    kernels::Threads() == 1 ? "thread" : "threads", kernels::TargetName()));
   }
 
   void PrintTimings() const {
     const double decode_rate = Rate(double(timings_.decode_tokens), timings_.decode_seconds);
     const double bytes = double(WeightBytesPerToken(*model_));
-    fmt::print(stderr,
-               "\nload     {:8.1f} ms\n"
-               "prefill  {:8.1f} ms  {:5} tokens  {:8.1f} tokens/s\n"
-               "decode   {:8.1f} ms  {:5} tokens  {:8.1f} tokens/s  {:.2f} GB/s of weights\n"
-               "first token after {:.1f} ms; ended by: {}\n",
-               1e3 * timings_.load_seconds, 1e3 * timings_.prefill_seconds, timings_.prefill_tokens,
-               Rate(double(timings_.prefill_tokens), timings_.prefill_seconds),
-               1e3 * timings_.decode_seconds, timings_.decode_tokens, decode_rate,
-               decode_rate * bytes * 1e-9, 1e3 * timings_.first_token_seconds, finish_reason_);
+    Say(fmt::format(
+        "\nload     {:8.1f} ms\n"
+        "prefill  {:8.1f} ms  {:5} tokens  {:8.1f} tokens/s\n"
+        "decode   {:8.1f} ms  {:5} tokens  {:8.1f} tokens/s  {:.2f} GB/s of weights\n"
+        "first token after {:.1f} ms; ended by: {}\n",
+        1e3 * timings_.load_seconds, 1e3 * timings_.prefill_seconds, timings_.prefill_tokens,
+        Rate(double(timings_.prefill_tokens), timings_.prefill_seconds),
+        1e3 * timings_.decode_seconds, timings_.decode_tokens, decode_rate,
+        decode_rate * bytes * 1e-9, 1e3 * timings_.first_token_seconds, finish_reason_));
   }
 
   std::string ToJson(const std::string& prompt) const {
@@ -306,17 +320,38 @@ class Run {
   std::string output_;
   std::string finish_reason_;
   Timings timings_;
-  bool broken_output_ = false;
+  Status output_status_;
 };
 
-Result<std::string> ReadPrompt(const Options& options, bool prompt_given) {
-  if (prompt_given) return options.prompt;
-  if (!options.prompt_file.empty()) return ReadTextFile(options.prompt_file);
+Result<std::string> ReadStdin() {
+  if (::isatty(STDIN_FILENO) == 1) Say("prompt (end it with Ctrl-D on a line of its own):\n");
   std::string text;
   char buffer[65536];
   while (const size_t n = std::fread(buffer, 1, sizeof buffer, stdin)) text.append(buffer, n);
-  if (!text.empty() && text.back() == '\n') text.pop_back();
+  if (Interrupted()) return Status::Cancelled("interrupted");
+  if (std::ferror(stdin) != 0) {
+    return Status::IoError(
+        fmt::format("cannot read the prompt from stdin: {}", std::strerror(errno)));
+  }
   return text;
+}
+
+// A prompt file is read before the model, for a mistake shows at once; stdin after it, for a person
+// may be typing.
+Status Generate(const Options& options, bool prompt_given) {
+  std::string prompt = options.prompt;
+  if (!options.prompt_file.empty()) {
+    SDQ_ASSIGN_OR_RETURN(prompt, ReadTextFile(options.prompt_file));
+  }
+  Run run(options);
+  SDQ_RETURN_IF_ERROR(run.Load());
+  if (!prompt_given && options.prompt_file.empty()) {
+    SDQ_ASSIGN_OR_RETURN(prompt, ReadStdin());
+  }
+  // The newline that ends the last line of a file is not meant as part of the prompt.
+  if (!prompt_given && prompt.ends_with('\n')) prompt.pop_back();
+  SDQ_RETURN_IF_ERROR(run.Generate(prompt));
+  return run.Finish(prompt);
 }
 
 int Main(int argc, char** argv) {
@@ -331,16 +366,14 @@ int Main(int argc, char** argv) {
   }
   InstallSignalHandlers();
   ApplyThreads(options.threads);
-  Run run(options);
-  if (const Status status = run.Load(); !status.ok()) return Fail(app, status);
-  const Result<std::string> prompt = ReadPrompt(options, app.count("--prompt") > 0);
-  if (!prompt.ok()) return Fail(app, prompt.status());
-  if (const Status status = run.Generate(*prompt); !status.ok()) return Fail(app, status);
-  run.Finish(*prompt);
-  return kExitOk;
+  WarnIfTargetIgnored(app);
+  const Status status = Generate(options, app.count("--prompt") > 0);
+  return status.ok() ? kExitOk : Fail(app, status);
 }
 
 }  // namespace
 }  // namespace sdq::apps
 
-int main(int argc, char** argv) { return sdq::apps::Main(argc, argv); }
+int main(int argc, char** argv) {
+  return sdq::apps::RunProgram("sdq-run", sdq::apps::Main, argc, argv);
+}

@@ -1,12 +1,22 @@
 #include "apps/support/app.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
+#include <charconv>
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <new>
 
 #include "fmt/format.h"
+#include "fmt/ranges.h"
+#include "kernels/dispatch.h"
 #include "kernels/parallel.h"
 
 namespace sdq::apps {
@@ -25,6 +35,33 @@ extern "C" void OnSignal(int signal_number) {
   }
 }
 
+// A closed descriptor 0, 1 or 2 would be given to the next file that is opened, and messages would
+// go into that file. The stand-ins cannot be used in the stream's direction, so that reading or
+// writing still fails.
+void OpenStandardStreams() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (::fcntl(fd, F_GETFD) != -1 || errno != EBADF) continue;
+    // The lowest free descriptor is `fd`: all before it are open.
+    if (::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0) return;
+  }
+}
+
+template <typename T>
+CLI::Validator RangeOf(const char* kind, const char* type, T least, T most, T no_limit) {
+  const std::string limits = most == no_limit ? fmt::format("of at least {}", least)
+                                              : fmt::format("from {} to {}", least, most);
+  return CLI::Validator(
+      [=](const std::string& text) -> std::string {
+        T value{};
+        const char* end = text.data() + text.size();
+        const auto [rest, error] = std::from_chars(text.data(), end, value);
+        // Written so that NaN fails.
+        if (error == std::errc() && rest == end && value >= least && value <= most) return "";
+        return fmt::format("'{}' is not a {} {}", text, kind, limits);
+      },
+      type);
+}
+
 std::string Duration(double seconds) {
   const int64_t s = int64_t(seconds + 0.5);
   if (s < 60) return fmt::format("{} s", s);
@@ -34,32 +71,68 @@ std::string Duration(double seconds) {
 
 }  // namespace
 
+int RunProgram(const char* name, int (*program)(int argc, char** argv), int argc, char** argv) {
+  OpenStandardStreams();
+  std::string what;
+  try {
+    return program(argc, argv);
+  } catch (const std::bad_alloc&) {
+    what = "not enough memory";
+  } catch (const std::exception& error) {
+    what = error.what();
+  }
+  Say(fmt::format("{}: error: {}\n", name, what));
+  return kExitFailure;
+}
+
 bool Parse(CLI::App& app, int argc, char** argv, int* exit_code) {
+  app.set_version_flag("--version", fmt::format("{} {}", app.get_name(), SDQ_VERSION));
   try {
     app.parse(argc, argv);
     return true;
-  } catch (const CLI::Success& help) {
-    *exit_code = app.exit(help);
+  } catch (const CLI::CallForHelp&) {
+    *exit_code = WriteOut(app.help()).ok() ? kExitOk : kExitFailure;
+  } catch (const CLI::CallForVersion& version) {
+    *exit_code = WriteOut(fmt::format("{}\n", version.what())).ok() ? kExitOk : kExitFailure;
   } catch (const CLI::ParseError& error) {
-    fmt::print(stderr, "{}: error: {}\nTry '{} --help'.\n", app.get_name(), error.what(),
-               app.get_name());
+    Say(fmt::format("{}: error: {}\nTry '{} --help'.\n", app.get_name(), error.what(),
+                    app.get_name()));
     *exit_code = kExitUsage;
   }
   return false;
 }
 
+void Say(const std::string& text) { (void)!std::fwrite(text.data(), 1, text.size(), stderr); }
+
 int Fail(const CLI::App& app, const Status& status) {
-  fmt::print(stderr, "{}: error: {}\n", app.get_name(), status.message());
+  Say(fmt::format("{}: error: {}\n", app.get_name(), status.message()));
   return kExitFailure;
+}
+
+CLI::Validator IntegerFrom(int64_t least, int64_t most) {
+  return RangeOf<int64_t>("whole number", "INT", least, most, INT64_MAX);
+}
+
+CLI::Validator NumberFrom(double least, double most) {
+  return RangeOf<double>("number", "NUMBER", least, most, HUGE_VAL);
 }
 
 void AddThreadsOption(CLI::App& app, int* threads) {
   app.add_option("-t,--threads", *threads, "threads (default: one per core)")
-      ->check(CLI::Range(1, 256))
+      ->check(IntegerFrom(1, 256))
       ->type_name("N");
 }
 
 void ApplyThreads(int threads) { kernels::SetThreads(size_t(threads)); }
+
+void WarnIfTargetIgnored(const CLI::App& app) {
+  const char* wanted = std::getenv("SDQ_TARGET");
+  if (wanted == nullptr || *wanted == '\0' || kernels::TargetName() == wanted) return;
+  Say(fmt::format(
+      "{}: warning: SDQ_TARGET={} is unknown or cannot run here, {} is used; there are: "
+      "{}\n",
+      app.get_name(), wanted, kernels::TargetName(), fmt::join(kernels::AvailableTargets(), ", ")));
+}
 
 void InstallSignalHandlers() {
   struct sigaction action {};
@@ -72,9 +145,11 @@ void InstallSignalHandlers() {
 
 bool Interrupted() { return interrupted.load(std::memory_order_relaxed); }
 
-bool WriteOut(const std::string& text) {
-  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
-         std::fflush(stdout) == 0;
+Status WriteOut(const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) {
+    return Status::Ok();
+  }
+  return Status::IoError(fmt::format("cannot write to stdout: {}", std::strerror(errno)));
 }
 
 std::string HumanBytes(uint64_t bytes) {
@@ -101,16 +176,15 @@ void ProgressLine::Update(const std::string& step, double fraction) {
     line += fmt::format("  ({} left)", Duration(now * (1 - fraction) / fraction));
   }
   if (terminal_) {
-    fmt::print(stderr, "\r\x1b[K{}", line);
-    std::fflush(stderr);
+    Say("\r\x1b[K" + line);
     drawn_ = true;
   } else {
-    fmt::print(stderr, "{}\n", line);
+    Say(line + "\n");
   }
 }
 
 void ProgressLine::Finish() {
-  if (drawn_) fmt::print(stderr, "\r\x1b[K");
+  if (drawn_) Say("\r\x1b[K");
   drawn_ = false;
 }
 

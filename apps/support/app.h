@@ -15,23 +15,39 @@ inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailure = 1;
 inline constexpr int kExitUsage = 2;
 
+// What main() calls: sees that the standard streams exist, so that no model file is opened in the
+// place of one that the caller closed, and turns an exception (memory, mostly) into a failure.
+int RunProgram(const char* name, int (*program)(int argc, char** argv), int argc, char** argv);
+
 // Parses; returns true to go on, else sets *exit_code (0 after --help / --version, 2 on misuse).
 bool Parse(CLI::App& app, int argc, char** argv, int* exit_code);
 
-// "<program>: error: <message>" on stderr; returns 1 (2 for kInvalidArgument when `usage`).
+// Text on stderr, as far as anybody reads it.
+void Say(const std::string& text);
+
+// "<program>: error: <message>" on stderr; returns 1.
 int Fail(const CLI::App& app, const Status& status);
+
+// Checks for options. Unlike CLI11's own they refuse NaN, signs on unsigned numbers and values that
+// wrap around, and say the limits as a person would write them.
+CLI::Validator IntegerFrom(int64_t least, int64_t most = INT64_MAX);
+CLI::Validator NumberFrom(double least, double most);
 
 // Adds -t/--threads (checked to be 1..256) and applies it after parsing by ApplyThreads.
 void AddThreadsOption(CLI::App& app, int* threads);
 void ApplyThreads(int threads);
+
+// Says so on stderr when SDQ_TARGET names an instruction set that is not in use.
+void WarnIfTargetIgnored(const CLI::App& app);
 
 // Ctrl-C and SIGTERM set a flag instead of ending the process; a second one ends it at once.
 // SIGPIPE is ignored: writes report errors instead.
 void InstallSignalHandlers();
 bool Interrupted();
 
-// Writes all of `text` to stdout and flushes; false if nobody reads any more.
-bool WriteOut(const std::string& text);
+// Writes all of `text` to stdout and flushes. kIoError if it cannot: nobody reads, the disk is
+// full.
+Status WriteOut(const std::string& text);
 
 // "12.3 MiB"
 std::string HumanBytes(uint64_t bytes);
@@ -46,7 +62,7 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-// One line on stderr with percentage and remaining time: redrawn on a terminal, printed every few
+// One line on stderr with percentage and remaining time: redrawn on a terminal, printed every ten
 // seconds elsewhere.
 class ProgressLine {
  public:
@@ -59,7 +75,7 @@ class ProgressLine {
   bool terminal_;
   bool drawn_ = false;
   Stopwatch watch_;
-  double last_ = -1e9;
+  double last_ = 0;  // when a line was last drawn
 };
 
 }  // namespace sdq::apps
