@@ -6,6 +6,8 @@
 #include "apps/support/app.h"
 #include "converter/checkpoint.h"
 #include "converter/pipeline.h"
+#include "converter/random_checkpoint.h"
+#include "converter/random_model.h"
 #include "converter/rate_plan.h"
 #include "fmt/format.h"
 #include "runtime/corpus.h"
@@ -28,8 +30,9 @@ struct Options {
   std::string separator = "<|endoftext|>";
   std::string rate_file;
   converter::Allocation allocation = converter::Allocation::kUniform;
-  size_t calibration_tokens = 131072;
+  size_t calibration_tokens = 65536;
   bool window_given = false;
+  bool random = false;
   int threads = 0;
   bool quiet = false;
   ConvertOptions convert;
@@ -82,12 +85,15 @@ void Declare(CLI::App& app, Options& o) {
   app.add_option("checkpoint", o.checkpoint, "folder with config.json and *.safetensors")
       ->required();
   app.add_option("-o,--output", o.output, "file to write (.sdq)")->required();
+  app.add_flag("--random", o.random,
+               "random bits in the shape of a config.json, given instead of a checkpoint: for "
+               "measuring speed");
   DeclareMethod(app, o);
   app.add_option("--calib", o.calibration_file,
                  "text that the model should do well on (default: none, plain squared error)");
   app.add_option("--calib-separator", o.separator,
                  "line between documents of that text (default <|endoftext|>)");
-  app.add_option("--calib-tokens", o.calibration_tokens, "tokens of it to use (default 131072)")
+  app.add_option("--calib-tokens", o.calibration_tokens, "tokens of it to use (default 65536)")
       ->check(IntegerFrom(1));
   app.add_option("--embeddings", o.embeddings,
                  "embeddings and head: q8 (default) or keep (as in the checkpoint)")
@@ -148,7 +154,9 @@ std::string ReportText(const ConvertReport& report, const std::string& path, dou
 }
 
 Result<ConvertReport> RunConversion(Options& o) {
-  SDQ_ASSIGN_OR_RETURN(const auto checkpoint, converter::Checkpoint::Open(o.checkpoint));
+  SDQ_ASSIGN_OR_RETURN(const auto checkpoint,
+                       o.random ? converter::OpenRandomCheckpoint(o.checkpoint, o.convert.seed)
+                                : converter::Checkpoint::Open(o.checkpoint));
   o.convert.method = kMethods.at(o.method);
   o.convert.embeddings = kEmbeddings.at(o.embeddings);
   if (o.alphabet.empty())
@@ -156,11 +164,13 @@ Result<ConvertReport> RunConversion(Options& o) {
   o.convert.alphabet = kAlphabets.at(o.alphabet);
   if (o.convert.method != Method::kFloat) SDQ_RETURN_IF_ERROR(Plan(*checkpoint, o));
   ProgressLine progress(!o.quiet);
-  auto report = converter::Convert(*checkpoint, o.convert, o.output,
-                                   [&](const converter::ConvertProgress& p) {
-                                     progress.Update(p.step, p.fraction);
-                                     return !Interrupted();
-                                   });
+  // Random floats need no encoder; random bitstreams come without one.
+  const bool encode = !o.random || o.convert.method == Method::kFloat;
+  auto report = (encode ? converter::Convert : converter::WriteRandomModel)(
+      *checkpoint, o.convert, o.output, [&](const converter::ConvertProgress& p) {
+        progress.Update(p.step, p.fraction);
+        return !Interrupted();
+      });
   progress.Finish();
   return report;
 }

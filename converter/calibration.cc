@@ -133,7 +133,8 @@ Result<LayerHessians> Calibration::Collect(const LayerWeights& layer, const Tick
     if (&linear == &layer.o) h = &hessians.attn_out;
     if (&linear == &layer.up) h = &hessians.ffn_in;
     if (&linear == &layer.down) h = &hessians.ffn_mid;
-    if (h != nullptr) kernels::AccumulateGram(x, tokens, linear.columns, stride, h->data());
+    if (h != nullptr) kernels::AccumulateGramUpper(x, tokens, linear.columns, stride, h->data());
+    return &linear != &layer.down;  // nobody needs the block's output here
   };
   for (size_t w = 0; w < impl.windows; ++w) {
     const std::span<const float> state = impl.State(w);
@@ -142,10 +143,14 @@ Result<LayerHessians> Calibration::Collect(const LayerWeights& layer, const Tick
     if (tick && !tick(w + 1, impl.windows)) return Status::Cancelled("interrupted");
   }
   const double scale = 1.0 / double(tokens());
-  for (std::vector<double>* h :
-       {&hessians.attn_in, &hessians.attn_out, &hessians.ffn_in, &hessians.ffn_mid}) {
+  const auto finish = [&](std::vector<double>* h, size_t n) {
+    kernels::MirrorUpper(n, h->data());
     for (double& value : *h) value *= scale;
-  }
+  };
+  finish(&hessians.attn_in, layer.q.columns);
+  finish(&hessians.attn_out, layer.o.columns);
+  finish(&hessians.ffn_in, layer.up.columns);
+  finish(&hessians.ffn_mid, layer.down.columns);
   return hessians;
 }
 

@@ -11,10 +11,9 @@
 #if defined(__linux__)
 #include <sched.h>
 #endif
-#if defined(_OPENMP)
+#if defined(SDQ_OPENMP)
 #include <omp.h>
 #else
-#include <condition_variable>
 #include <mutex>
 #include <vector>
 #endif
@@ -23,6 +22,7 @@ namespace sdq::kernels {
 namespace {
 
 constexpr size_t kMaxThreads = 256;
+constexpr size_t kPiecesPerThread = 4;
 
 using ThreadBody = std::function<void(size_t)>;
 
@@ -62,7 +62,7 @@ std::atomic<size_t>& ThreadCount() {
   return count;
 }
 
-#if defined(_OPENMP)
+#if defined(SDQ_OPENMP)
 
 // body(0) .. body(size - 1), each once, also where fewer threads than asked for were granted.
 void RunTeam(size_t size, const ThreadBody& body) {
@@ -77,65 +77,86 @@ void RunTeam(size_t size, const ThreadBody& body) {
 
 #else
 
-// Sleeping workers that are woken for each region. Used where OpenMP is not wanted.
+// Pauses while waiting before a thread goes to sleep: tens of microseconds. Long enough to bridge
+// the serial code between the regions of one decoded token, short enough to leave a shared machine
+// to others (a barrier that spins for milliseconds costs most of the time when a core is taken).
+constexpr int kSpins = 500;
+
+void Pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Waits until `value` differs from `old`, spinning first; returns the new value.
+template <typename T>
+T AwaitChange(const std::atomic<T>& value, T old) {
+  for (int i = 0; i < kSpins; ++i) {
+    const T now = value.load(std::memory_order_acquire);
+    if (now != old) return now;
+    Pause();
+  }
+  value.wait(old, std::memory_order_acquire);
+  return value.load(std::memory_order_acquire);
+}
+
+// Workers that live as long as the process; one region at a time.
 class Team {
  public:
   ~Team() {
-    {
-      const std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    wake_.notify_all();
+    Announce(kStop);
     for (std::thread& worker : workers_) worker.join();
   }
 
   void Run(size_t size, const ThreadBody& body) {
-    const std::lock_guard region(region_);  // one region at a time
+    const std::lock_guard region(region_);
     while (workers_.size() + 1 < size) {
       const size_t index = workers_.size() + 1;
-      workers_.emplace_back([this, index, seen = generation_] { Work(index, seen); });
+      const uint64_t seen = ticket_.load(std::memory_order_relaxed);
+      workers_.emplace_back([this, index, seen] { Work(index, seen); });
     }
-    {
-      const std::lock_guard lock(mutex_);
-      body_ = &body;
-      size_ = size;
-      pending_ = size - 1;
-      ++generation_;
-    }
-    wake_.notify_all();
+    body_ = &body;
+    pending_.store(size - 1, std::memory_order_relaxed);
+    Announce(size);
     inside_region = true;
     body(0);
     inside_region = false;
-    std::unique_lock lock(mutex_);
-    done_.wait(lock, [this] { return pending_ == 0; });
+    for (size_t left = pending_.load(std::memory_order_acquire); left != 0;) {
+      left = AwaitChange(pending_, left);
+    }
   }
 
  private:
+  // A ticket is a region's number and its team size, so that workers outside the team need to read
+  // nothing else.
+  static constexpr uint64_t kSizeBits = 16;
+  static constexpr uint64_t kStop = 0;
+
+  void Announce(uint64_t size) {
+    const uint64_t number = (ticket_.load(std::memory_order_relaxed) >> kSizeBits) + 1;
+    ticket_.store(number << kSizeBits | size, std::memory_order_release);
+    ticket_.notify_all();
+  }
+
   void Work(size_t index, uint64_t seen) {
     inside_region = true;
-    std::unique_lock lock(mutex_);
     while (true) {
-      wake_.wait(lock, [&] { return stop_ || generation_ != seen; });
-      if (stop_) return;
-      seen = generation_;
-      if (index >= size_) continue;
-      const ThreadBody& body = *body_;
-      lock.unlock();
-      body(index);
-      lock.lock();
-      if (--pending_ == 0) done_.notify_one();
+      seen = AwaitChange(ticket_, seen);
+      const uint64_t size = seen & ((uint64_t{1} << kSizeBits) - 1);
+      if (size == kStop) return;
+      if (index >= size) continue;
+      (*body_)(index);
+      if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_all();
     }
   }
 
   std::mutex region_;
-  std::mutex mutex_;
-  std::condition_variable wake_, done_;
   std::vector<std::thread> workers_;
   const ThreadBody* body_ = nullptr;
-  size_t size_ = 0;
-  size_t pending_ = 0;
-  uint64_t generation_ = 0;
-  bool stop_ = false;
+  std::atomic<uint64_t> ticket_{1};
+  std::atomic<size_t> pending_{0};
 };
 
 void RunTeam(size_t size, const ThreadBody& body) {
@@ -169,11 +190,14 @@ void ParallelFor(size_t count, size_t grain,
     fn(0, count, 0);
     return;
   }
+  // A few pieces per thread, taken in turn: a thread whose core is busy elsewhere takes fewer.
+  const size_t pieces = std::min(units, team * kPiecesPerThread);
+  std::atomic<size_t> next{0};
   RunTeam(team, [&](size_t thread) {
-    const size_t per_thread = units / team, extra = units % team;
-    const size_t first = thread * per_thread + std::min(thread, extra);
-    const size_t last = first + per_thread + (thread < extra ? 1 : 0);
-    fn(first * grain, std::min(count, last * grain), thread);
+    for (size_t p = next.fetch_add(1); p < pieces; p = next.fetch_add(1)) {
+      const size_t first = p * units / pieces, last = (p + 1) * units / pieces;
+      fn(first * grain, std::min(count, last * grain), thread);
+    }
   });
 }
 

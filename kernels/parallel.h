@@ -1,4 +1,5 @@
-// Threads. parallel.cc is the only file of the project that knows OpenMP.
+// Threads. parallel.cc is the only file of the project that knows how they are made: a small team
+// of its own, or OpenMP's (-DSDQ_OPENMP=ON).
 #ifndef SDQ_KERNELS_PARALLEL_H_
 #define SDQ_KERNELS_PARALLEL_H_
 
@@ -13,10 +14,11 @@ void SetThreads(size_t threads);
 size_t Threads();
 size_t DefaultThreads();
 
-// Calls fn(begin, end, thread) on disjoint ranges that cover [0, count), in parallel. Range borders
-// are multiples of `grain`, and depend on count, grain and Threads() only. Results must not depend
-// on how the range is cut (every caller writes disjoint outputs): that is what makes logits
-// independent of the thread count. Nested calls run serially on the calling thread.
+// Calls fn(begin, end, thread) on disjoint ranges that cover [0, count), in parallel; a thread may
+// get several of them, one after the other. Range borders are multiples of `grain`. Results must
+// not depend on how the range is cut or who runs what (every caller writes disjoint outputs): that
+// is what makes logits independent of the thread count. `thread` < Threads() tells apart what runs
+// at the same time (scratch memory). Nested calls run serially on the calling thread.
 void ParallelFor(size_t count, size_t grain,
                  const std::function<void(size_t begin, size_t end, size_t thread)>& fn);
 

@@ -44,7 +44,9 @@ struct Block {
   void Project(const float* x, size_t stride, std::array<Output, N> outputs) const {
     buffers.input.SetInput(x, tokens, stride);
     if (tap) {
-      for (const Output& output : outputs) tap(*output.linear, x, tokens, stride);
+      for (Output& output : outputs) {
+        if (!tap(*output.linear, x, tokens, stride)) output.linear = nullptr;
+      }
     }
     for (size_t i = 0; i < N; ++i) {
       if (outputs[i].linear == nullptr) continue;

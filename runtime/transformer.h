@@ -25,8 +25,9 @@ struct KvLayer {
 };
 
 // Called before a linear runs, with its input rows: x[t * stride + c], t < tokens.
-// `linear` is one of the LayerWeights' members. Empty function: no tap.
-using LinearTap = std::function<void(const Linear& linear, const float* x, size_t tokens,
+// `linear` is one of the LayerWeights' members. Empty function: no tap. Returning false leaves the
+// linear out: its output, and what follows from it, is then without meaning.
+using LinearTap = std::function<bool(const Linear& linear, const float* x, size_t tokens,
                                      size_t stride)>;
 
 // Cosines and sines of the rotary embedding: row p holds head_dim/2 cosines, then sines.

@@ -193,6 +193,7 @@ TEST_CASE("transformer: the tap sees every linear's input before it runs") {
     CHECK(tokens == 3);
     CHECK(stride == linear.columns);
     inputs[linear.name].assign(x, x + tokens * stride);
+    return true;
   };
   RunBlock(config, layer, {keys.data(), values.data(), kernels::KvType::kF32},
            RotaryTable(config, 8), 0, 3, hidden.data(), workspace, tap);
