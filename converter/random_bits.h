@@ -10,9 +10,10 @@ namespace sdq::converter {
 // SplitMix64 (Steele, Lea and Flood 2014): 64 bits per step, any seed is a good one.
 class SplitMix64 {
  public:
-  explicit SplitMix64(uint64_t seed) : state_(seed) {}
+  // Continues behind the first `skipped` words.
+  explicit SplitMix64(uint64_t seed, uint64_t skipped = 0) : state_(seed + skipped * kStep) {}
   uint64_t Next() {
-    state_ += 0x9e3779b97f4a7c15u;
+    state_ += kStep;
     uint64_t z = state_;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
@@ -20,6 +21,7 @@ class SplitMix64 {
   }
 
  private:
+  static constexpr uint64_t kStep = 0x9e3779b97f4a7c15u;
   uint64_t state_;
 };
 

@@ -10,11 +10,14 @@
 #include "converter/hf_checkpoint.h"
 #include "converter/hf_config.h"
 #include "converter/random_bits.h"
+#include "kernels/parallel.h"
 
 namespace sdq::converter {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr size_t kGrain = 1 << 16;  // elements per thread, at least
 
 // The sum of a word's eight bytes, minus its mean: variance 8 (256^2 - 1) / 12 = 209^2.
 int CentredByteSum(uint64_t word) {
@@ -61,8 +64,12 @@ class RandomCheckpoint : public Checkpoint {
       out->assign(out->size(), 1.0f);
       return Status::Ok();
     }
-    SplitMix64 random(HashName(name) ^ seed_);
-    for (float& x : *out) x = float(CentredByteSum(random.Next())) * 0x1p-13f;
+    kernels::ParallelFor(out->size(), kGrain, [&](size_t begin, size_t end, size_t) {
+      SplitMix64 random(HashName(name) ^ seed_, begin);
+      for (size_t i = begin; i < end; ++i) {
+        (*out)[i] = float(CentredByteSum(random.Next())) * 0x1p-13f;
+      }
+    });
     return Status::Ok();
   }
 

@@ -1,0 +1,130 @@
+#include "apps/support/machine.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <vector>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include "apps/support/app.h"
+#include "apps/support/statistics.h"
+#include "fmt/format.h"
+#include "fmt/ranges.h"
+#include "kernels/dispatch.h"
+#include "kernels/parallel.h"
+#include "kernels/read_memory.h"
+
+namespace sdq::apps {
+namespace {
+
+constexpr double kSampleSeconds = 2e-3;  // shortest sample that the clock and a switch leave exact
+constexpr double kBandwidthSeconds = 0.4;
+constexpr size_t kSmallestBuffer = size_t{256} << 20;  // for memory
+constexpr size_t kLargestBuffer = size_t{1} << 30;
+constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kGrainWords = 512;  // threads meet at page borders
+
+struct Free {
+  void operator()(uint64_t* p) const { std::free(p); }
+};
+using Buffer = std::unique_ptr<uint64_t, Free>;
+
+// Pages are touched by the threads that will read them.
+Buffer MakeBuffer(size_t bytes) {
+  const size_t rounded = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+  Buffer buffer(static_cast<uint64_t*>(std::aligned_alloc(kHugePage, rounded)));
+  if (buffer == nullptr) return buffer;
+#if defined(__linux__)
+  ::madvise(buffer.get(), rounded, MADV_HUGEPAGE);
+#endif
+  kernels::ParallelFor(bytes / sizeof(uint64_t), kGrainWords,
+                       [&](size_t begin, size_t end, size_t) {
+                         std::memset(buffer.get() + begin, 0x5a, (end - begin) * sizeof(uint64_t));
+                       });
+  return buffer;
+}
+
+}  // namespace
+
+std::string BuildCommit() { return SDQ_COMMIT; }
+
+std::string CpuModel() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown";
+}
+
+size_t LastLevelCacheBytes() {
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+  for (const int name : {_SC_LEVEL4_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE, _SC_LEVEL2_CACHE_SIZE}) {
+    const long bytes = ::sysconf(name);
+    if (bytes > 0) return size_t(bytes);
+  }
+#endif
+  return 0;
+}
+
+Status ResolveTargets(std::vector<std::string>* targets) {
+  const std::vector<std::string> available = kernels::AvailableTargets();
+  if (targets->empty()) *targets = {kernels::TargetName()};
+  if (*targets == std::vector<std::string>{"all"}) *targets = available;
+  for (const std::string& target : *targets) {
+    if (std::find(available.begin(), available.end(), target) != available.end()) continue;
+    return Status::InvalidArgument(
+        fmt::format("'{}' is no instruction set of this machine: it runs {}", target,
+                    fmt::join(available, ", ")));
+  }
+  return Status::Ok();
+}
+
+double SecondsPerCall(const std::function<void()>& fn, double seconds, size_t least_samples) {
+  const Stopwatch all;
+  fn();
+  if (all.seconds() > seconds) return all.seconds();  // too long for a cold start to matter
+  size_t calls = 1;
+  std::vector<double> samples;
+  while (samples.size() < least_samples || all.seconds() < seconds) {
+    const Stopwatch watch;
+    for (size_t i = 0; i < calls; ++i) fn();
+    const double elapsed = watch.seconds();
+    if (elapsed < kSampleSeconds && samples.empty()) {
+      calls *= elapsed > kSampleSeconds / 64 ? 2 : 32;
+      continue;
+    }
+    samples.push_back(elapsed / double(calls));
+  }
+  return Summarize(samples).median;
+}
+
+ReadBandwidth MeasureReadBandwidth(uint64_t working_set) {
+  const size_t cache = LastLevelCacheBytes();
+  ReadBandwidth result;
+  result.cached = working_set <= cache;
+  result.bytes = result.cached ? std::max<size_t>(working_set, 4096)
+                               : std::clamp<size_t>(4 * cache, kSmallestBuffer, kLargestBuffer);
+  const Buffer buffer = MakeBuffer(result.bytes);
+  if (buffer == nullptr) return result;
+  std::vector<uint64_t> sums(kernels::Threads());
+  const double seconds = SecondsPerCall(
+      [&] {
+        kernels::ParallelFor(result.bytes / sizeof(uint64_t), kGrainWords,
+                             [&](size_t begin, size_t end, size_t thread) {
+                               sums[thread] ^= kernels::XorWords(buffer.get() + begin, end - begin);
+                             });
+      },
+      kBandwidthSeconds, 5);
+  result.bytes_per_second = double(result.bytes) / seconds;
+  return result;
+}
+
+}  // namespace sdq::apps
