@@ -24,6 +24,7 @@
 #include "converter/pipeline.h"
 #include "runtime/sampler.h"
 #include "runtime/session.h"
+#include "tests/kernels/stream_fixture.h"
 #include "tests/runtime/test_model.h"
 #include "tests/support/files.h"
 
@@ -180,15 +181,18 @@ test::TestModel LoadWeights(const std::string& folder) {
 
 constexpr size_t kFloat64Tokens = 24;  // the plain code is slow
 
-void CheckAgainstFloat64(const std::string& folder) {
-  const test::TemporaryFolder temporary;
-  const auto model = ConvertToFloat(folder, temporary / "float.sdq");
+void CheckAgainstFloat64(const Model& model, const std::string& folder) {
   std::vector<TokenId> tokens = ReadExpected(folder).prompt;
   tokens.resize(std::min(tokens.size(), kFloat64Tokens));
   const double error =
-      LogitError(*model, tokens, test::ReferenceLogits(LoadWeights(folder), tokens));
+      LogitError(model, tokens, test::ReferenceLogits(LoadWeights(folder), tokens));
   UNSCOPED_INFO("largest logit error / standard deviation: " << error);
   CHECK(error <= 1e-4);
+}
+
+void ConvertAndCheckAgainstFloat64(const std::string& folder) {
+  const test::TemporaryFolder temporary;
+  CheckAgainstFloat64(*ConvertToFloat(folder, temporary / "float.sdq"), folder);
 }
 
 constexpr std::array kBundled = {"stories-llama-5m", "stories-opt-6m"};
@@ -205,6 +209,7 @@ constexpr std::array kTiny = {"llama-mha-untied-f32",
                               "opt-no-bias"};
 
 TEST_CASE("golden: bundled models equal the reference in float mode") {
+  const test::KernelState one_thread;
   const std::string name = GENERATE(from_range(kBundled));
   INFO(name);
   const std::string logits = std::string(SDQ_GOLDEN_DATA) + "/" + name + ".last8.f32";
@@ -212,12 +217,14 @@ TEST_CASE("golden: bundled models equal the reference in float mode") {
 }
 
 TEST_CASE("golden: bundled models equal a float64 evaluation") {
+  const test::KernelState one_thread;
   const std::string name = GENERATE(from_range(kBundled));
   INFO(name);
-  CheckAgainstFloat64(test::BundledModel(name));
+  ConvertAndCheckAgainstFloat64(test::BundledModel(name));
 }
 
 TEST_CASE("golden: tiny checkpoints of every shape equal the reference in float mode") {
+  const test::KernelState one_thread;
   const std::string name = GENERATE(from_range(kTiny));
   SDQ_NEEDS_SHARED(folder, "golden/tiny/" + name);
   INFO(name);
@@ -225,23 +232,26 @@ TEST_CASE("golden: tiny checkpoints of every shape equal the reference in float 
 }
 
 TEST_CASE("golden: tiny checkpoints of every shape equal a float64 evaluation") {
+  const test::KernelState one_thread;
   const std::string name = GENERATE(from_range(kTiny));
   SDQ_NEEDS_SHARED(folder, "golden/tiny/" + name);
   INFO(name);
-  CheckAgainstFloat64(folder);
+  ConvertAndCheckAgainstFloat64(folder);
 }
 
 TEST_CASE("golden: stories15m equals the reference in float mode") {
+  const test::KernelState one_thread;
   SDQ_NEEDS_SHARED(folder, "models/stories15m");
   CheckModel(folder, StoredLogits(folder), 1e-4);
 }
 
 TEST_CASE("golden: wiki-opt-31m equals a float64 evaluation and continues as the reference") {
+  const test::KernelState one_thread;
   SDQ_NEEDS_SHARED(folder, "models/wiki-opt-31m");
-  CheckAgainstFloat64(folder);
   const Expected expected = ReadExpected(folder);
   const test::TemporaryFolder temporary;
   const auto model = ConvertToFloat(folder, temporary / "float.sdq");
+  CheckAgainstFloat64(*model, folder);
   CHECK(Continue(*model, expected, kernels::KvType::kF32) == expected.continuation);
   CHECK(Continue(*model, expected, kernels::KvType::kF16) == expected.continuation);
 }

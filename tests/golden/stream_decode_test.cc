@@ -133,6 +133,7 @@ void CheckRows(const Linear& linear, const test::IndependentTensor& decoded) {
 }
 
 TEST_CASE("decode: a converted file's streams are the runtime's weights") {
+  const test::KernelState restore;
   const Conversion conversion = GENERATE(from_range(Conversions()));
   INFO(conversion.title);
   Opened opened;
