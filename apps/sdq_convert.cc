@@ -101,6 +101,12 @@ void Declare(CLI::App& app, Options& o) {
   app.add_option("--damping", o.convert.damping,
                  "share of the mean diagonal added to the Hessian (default 0.01)")
       ->check(NumberFrom(0, 10));
+  app.add_option("--tune", o.convert.tuning_epochs,
+                 "passes over the calibration text that tune scales, biases and norms towards the "
+                 "float model's predictions (default 0; holds the whole model in memory)")
+      ->check(CLI::Range(0, 100));
+  app.add_option("--tune-rate", o.convert.tuning_rate, "step size of that (default 0.001)")
+      ->check(CLI::Range(1e-7, 1.0));
   app.add_option("--seed", o.convert.seed, "seed of the rotation signs (default 0)")
       ->check(IntegerFrom(0));
   AddThreadsOption(app, &o.threads);

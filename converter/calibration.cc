@@ -118,6 +118,8 @@ Result<std::unique_ptr<Calibration>> Calibration::Create(const Checkpoint& check
 }
 
 size_t Calibration::tokens() const { return impl_->windows * impl_->window; }
+size_t Calibration::window() const { return impl_->window; }
+std::span<const float> Calibration::states() const { return impl_->states; }
 
 Result<LayerHessians> Calibration::Collect(const LayerWeights& layer, const Tick& tick) {
   Impl& impl = *impl_;

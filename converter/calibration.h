@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "converter/checkpoint.h"
@@ -43,6 +44,9 @@ class Calibration {
   Status Advance(const LayerWeights& layer, const Tick& tick);
 
   size_t tokens() const;
+  size_t window() const;
+  // Hidden states [tokens][hidden]: inputs of the next layer, after the last one its outputs.
+  std::span<const float> states() const;
 
  private:
   Calibration();

@@ -25,15 +25,15 @@ class FloatLayer {
   struct NamedLinear {
     std::string name;  // canonical
     Linear* linear;
-    std::vector<float>* values;      // [rows][columns]
-    const std::vector<float>* bias;  // may be empty
+    std::vector<float>* values;  // [rows][columns]
+    std::vector<float>* bias;    // may be empty
   };
   // In the order of ExpectedTensors.
   const std::vector<NamedLinear>& linears() const { return linears_; }
 
   struct NamedVector {
     std::string name;
-    const std::vector<float>* values;
+    std::vector<float>* values;
   };
   const std::vector<NamedVector>& vectors() const { return vectors_; }
 

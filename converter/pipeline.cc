@@ -2,11 +2,14 @@
 
 #include <map>
 #include <memory>
+#include <optional>
+#include <span>
 #include <utility>
 
 #include "converter/calibration.h"
 #include "converter/dense_tensor.h"
 #include "converter/float_layer.h"
+#include "converter/pending_layers.h"
 #include "fmt/format.h"
 #include "format/writer.h"
 
@@ -18,6 +21,7 @@ using format::DenseType;
 // Shares of a layer's time, for the progress estimate only.
 constexpr double kCollectShare = 0.35;
 constexpr double kEncodeShare = 0.45;
+constexpr double kLayersShareWithTuning = 0.4;
 
 // One conversion; owns what lives as long as it.
 class Conversion {
@@ -79,6 +83,8 @@ class Conversion {
   Status WriteTensor(const TensorShape& shape) {
     std::vector<float> values;
     SDQ_RETURN_IF_ERROR(checkpoint_.Read(shape.name, &values));
+    if (tuned_ && shape.name == "final_norm.weight") values = tuned_->final_norm_weight;
+    if (tuned_ && shape.name == "final_norm.bias") values = tuned_->final_norm_bias;
     std::vector<float> bias;
     if (checkpoint_.Has(shape.name + ".bias") && shape.is_linear) {
       SDQ_RETURN_IF_ERROR(checkpoint_.Read(shape.name + ".bias", &bias));
@@ -112,22 +118,55 @@ class Conversion {
 
   // ---- quantized layers ----
 
+  bool tuning() const { return options_.tuning_epochs > 0; }
+
   Status QuantizeLayers() {
-    std::unique_ptr<Calibration> calibration;
+    std::unique_ptr<Calibration> calibration, teacher;
+    if (tuning() && options_.calibration.empty()) {
+      return Status::InvalidArgument("tuning needs calibration text");
+    }
     if (!options_.calibration.empty()) {
-      SDQ_ASSIGN_OR_RETURN(calibration, Calibration::Create(checkpoint_, options_.calibration,
-                                                            options_.calibration_window));
+      SDQ_ASSIGN_OR_RETURN(calibration, MakeCalibration());
+    }
+    if (tuning()) {
+      SDQ_ASSIGN_OR_RETURN(teacher, MakeCalibration());
     }
     for (int64_t layer = 0; layer < checkpoint_.config().layers; ++layer) {
-      SDQ_RETURN_IF_ERROR(QuantizeLayer(layer, calibration.get()));
+      SDQ_RETURN_IF_ERROR(QuantizeLayer(layer, calibration.get(), teacher.get()));
     }
-    return Status::Ok();
+    if (!tuning()) return Status::Ok();
+    calibration.reset();
+    return TuneAndWrite(*teacher);
+  }
+
+  Result<std::unique_ptr<Calibration>> MakeCalibration() const {
+    return Calibration::Create(checkpoint_, options_.calibration, options_.calibration_window);
+  }
+
+  Status TuneAndWrite(const Calibration& teacher) {
+    SDQ_ASSIGN_OR_RETURN(OuterWeights outer, OuterWeights::Load(checkpoint_));
+    TuningOptions tuning;
+    tuning.window = teacher.window();
+    tuning.epochs = options_.tuning_epochs;
+    tuning.learning_rate = options_.tuning_rate;
+    const auto progress = [&](const TuningProgress& p) {
+      const double share = double(p.step + 1) / double(p.steps);
+      return Report(fmt::format("tuning step {}/{}, KL {:.4f}", p.step + 1, p.steps, p.kl),
+                    kLayersShareWithTuning + (1 - kLayersShareWithTuning) * share)
+          .ok();
+    };
+    const std::span<const TokenId> tokens = std::span(options_.calibration).first(teacher.tokens());
+    SDQ_RETURN_IF_ERROR(
+        pending_.Tune(checkpoint_.config(), &outer, tokens, teacher.states(), tuning, progress));
+    tuned_ = std::move(outer);
+    return pending_.Write(*writer_);
   }
 
   Status LayerReport(int64_t layer, const std::string& what, double share) {
     const int64_t layers = checkpoint_.config().layers;
-    return Report(fmt::format("layer {}/{}: {}", layer + 1, layers, what),
-                  (double(layer) + share) / double(layers));
+    return Report(
+        fmt::format("layer {}/{}: {}", layer + 1, layers, what),
+        (tuning() ? kLayersShareWithTuning : 1.0) * (double(layer) + share) / double(layers));
   }
 
   // Progress over calibration windows, from share `from` to `to` of the layer.
@@ -138,10 +177,14 @@ class Conversion {
     };
   }
 
-  Status QuantizeLayer(int64_t layer, Calibration* calibration) {
-    SDQ_ASSIGN_OR_RETURN(const auto weights, FloatLayer::Load(checkpoint_, layer));
+  Status QuantizeLayer(int64_t layer, Calibration* calibration, Calibration* teacher) {
+    SDQ_ASSIGN_OR_RETURN(auto weights, FloatLayer::Load(checkpoint_, layer));
     LayerHessians hessians;
     double encode_from = 0;
+    if (teacher != nullptr) {
+      SDQ_RETURN_IF_ERROR(
+          teacher->Advance(weights->weights(), TickFor(layer, "running the float layer", 0, 0)));
+    }
     if (calibration != nullptr) {
       SDQ_ASSIGN_OR_RETURN(
           hessians, calibration->Collect(weights->weights(),
@@ -149,26 +192,32 @@ class Conversion {
       encode_from = kCollectShare;
     }
     const double encode_to = calibration != nullptr ? kCollectShare + kEncodeShare : 1.0;
-    for (const FloatLayer::NamedVector& vector : weights->vectors()) {
-      SDQ_RETURN_IF_ERROR(WriteDense(*writer_, vector.name, 1, uint32_t(vector.values->size()),
-                                     *vector.values, DenseType::kF32, {}));
-    }
-    size_t done = 0;
+    std::vector<EncodedLinear> encoded;
     for (const FloatLayer::NamedLinear& linear : weights->linears()) {
-      const double share = double(done++) / double(weights->linears().size());
+      const double share = double(encoded.size()) / double(weights->linears().size());
       SDQ_RETURN_IF_ERROR(LayerReport(layer, "encoding " + linear.name,
                                       encode_from + (encode_to - encode_from) * share));
       const std::vector<double>* hessian =
           calibration != nullptr ? &hessians.For(weights->weights(), linear.linear) : nullptr;
-      SDQ_RETURN_IF_ERROR(EncodeLinear(linear, hessian));
+      SDQ_ASSIGN_OR_RETURN(EncodedLinear result, EncodeLinear(linear, hessian));
+      encoded.push_back(std::move(result));
     }
-    if (calibration == nullptr || layer + 1 == checkpoint_.config().layers) return Status::Ok();
-    return calibration->Advance(weights->weights(),
-                                TickFor(layer, "running the quantized layer", encode_to, 1.0));
+    if (calibration != nullptr && layer + 1 < checkpoint_.config().layers) {
+      SDQ_RETURN_IF_ERROR(calibration->Advance(
+          weights->weights(), TickFor(layer, "running the quantized layer", encode_to, 1.0)));
+    }
+    if (tuning()) {
+      pending_.Add(std::move(weights), std::move(encoded));
+      return Status::Ok();
+    }
+    PendingLayers finished;
+    finished.Add(std::move(weights), std::move(encoded));
+    return finished.Write(*writer_);
   }
 
-  // Encodes, writes, and leaves the reconstruction in the float layer.
-  Status EncodeLinear(const FloatLayer::NamedLinear& linear, const std::vector<double>* hessian) {
+  // Encodes, and leaves the reconstruction in the float layer.
+  Result<EncodedLinear> EncodeLinear(const FloatLayer::NamedLinear& linear,
+                                     const std::vector<double>* hessian) {
     EncodeInput input;
     input.weights = linear.values->data();
     input.rows = linear.linear->rows;
@@ -178,15 +227,12 @@ class Conversion {
     input.seed = options_.seed;
     Result<EncodedLinear> encoded = Encode(input, rates_.at(linear.name));
     if (!encoded.ok()) return std::move(encoded).status().Annotate(linear.name);
-    format::StreamView view = encoded->View(linear.name);
-    view.bias = *linear.bias;
-    SDQ_RETURN_IF_ERROR(writer_->Add(view));
     report_.linears.push_back({linear.name, encoded->rows, encoded->columns,
                                encoded->decimator.osr(), encoded->BitsPerWeight(),
                                encoded->relative_error});
-    *linear.values = std::move(encoded->reconstructed);
+    *linear.values = std::exchange(encoded->reconstructed, {});
     linear.linear->dense.data = linear.values->data();
-    return Status::Ok();
+    return encoded;
   }
 
   Result<EncodedLinear> Encode(const EncodeInput& input, Rate rate) const {
@@ -238,6 +284,7 @@ class Conversion {
     metadata.Set("quantization.bits_per_weight", report_.bits_per_weight);
     metadata.Set("quantization.seed", int64_t(options_.seed));
     metadata.Set("quantization.damping", options_.damping);
+    metadata.Set("quantization.tuning_epochs", int64_t(options_.tuning_epochs));
     metadata.Set("quantization.calibration_tokens", int64_t(options_.calibration.size()));
     metadata.Set("quantization.calibration_source", options_.calibration_name);
     if (options_.method == Method::kTrellis) {
@@ -263,6 +310,8 @@ class Conversion {
   const ConvertOptions& options_;
   const ProgressCallback& progress_;
   std::map<std::string, Rate> rates_;
+  PendingLayers pending_;              // layers that wait for tuning
+  std::optional<OuterWeights> tuned_;  // final norm after tuning
   std::unique_ptr<format::SdqWriter> writer_;
   ConvertReport report_;
 };

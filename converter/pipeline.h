@@ -2,7 +2,8 @@
 //
 // embeddings -> for each layer: load in f32, collect Hessians, encode and write every linear,
 // advance the calibration states through the quantized layer -> final norm, head, metadata.
-// Memory: the largest layer in f32, its Hessians, and the calibration states.
+// Memory: the largest layer in f32, its Hessians, and the calibration states. With tuning: the
+// whole model in f32, its activations of one window, and the calibration states twice.
 #ifndef SDQ_CONVERTER_PIPELINE_H_
 #define SDQ_CONVERTER_PIPELINE_H_
 
@@ -47,6 +48,10 @@ struct ConvertOptions {
   std::string calibration_name;  // provenance, e.g. base name of the file
   double damping = 0.01;
   uint64_t seed = 0;
+  // Passes over the calibration text that tune scales, biases and norms after all layers are
+  // quantized (tuning.h). Needs calibration; holds the whole model in f32.
+  size_t tuning_epochs = 0;
+  double tuning_rate = 1e-3;
 };
 
 struct LinearReport {
