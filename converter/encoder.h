@@ -19,7 +19,7 @@ struct EncodeInput {
   // (no calibration data: plain squared error).
   const std::vector<double>* hessian = nullptr;
   double damping = 0.01;
-  uint64_t seed = 0;               // rotation signs
+  uint64_t seed = 0;  // rotation signs
 };
 
 struct EncodedLinear {
@@ -33,14 +33,14 @@ struct EncodedLinear {
   float scale_base = 1.0f;
   std::vector<uint16_t> means_f16;
   float mean_base = 1.0f;
-  std::vector<uint8_t> bits;       // tiles, as on disk, + 64 zero bytes
+  std::vector<uint8_t> bits;  // tiles, as on disk, + 64 zero bytes
   // What the stored bits mean, rotation undone: [rows][columns], computed from the f16 scales.
   std::vector<float> reconstructed;
   // tr(E H E^T) / tr(W H W^T).
   double relative_error = 0;
 
   format::StreamView View(const std::string& name) const;  // bits without the slack
-  double BitsPerWeight() const;  // everything stored: bits, scales, means
+  double BitsPerWeight() const;                            // everything stored: bits, scales, means
 };
 
 // Packs samples (+1, 0, -1 as int8, [rows][row_samples], blocks concatenated without padding) into
@@ -57,11 +57,11 @@ struct PublishedOptions {
   format::Alphabet alphabet = format::Alphabet::kTernaryPacked;
   uint32_t osr_num = 2, osr_den = 1;
   uint32_t block = 128;
-  int order = 1;              // modulator order, 1 or 2
-  bool grid_search = true;    // else the three numbers below
-  double scale = 0.95;        // k
-  double scale_quantile = 0.93;  // p_s
-  double cut_quantile = 0.55;    // p_c, ternary
+  int order = 1;                       // modulator order, 1 or 2
+  bool grid_search = true;             // else the three numbers below
+  double scale = 0.95;                 // k
+  double scale_quantile = 0.93;        // p_s
+  double cut_quantile = 0.55;          // p_c, ternary
   bool diagonal_compensation = false;  // the published shortcut instead of the exact block solve
 };
 Result<EncodedLinear> EncodePublished(const EncodeInput& input, const PublishedOptions& options);
@@ -70,8 +70,8 @@ Result<EncodedLinear> EncodePublished(const EncodeInput& input, const PublishedO
 struct TrellisOptions {
   format::Alphabet alphabet = format::Alphabet::kBinary;
   uint32_t osr_num = 2, osr_den = 1;
-  uint32_t window = 8;          // L: 2^L (3^L) states
-  uint32_t rotation_block = 0;  // 0 = the whole row
+  uint32_t window = 8;            // L: 2^L (3^L) states
+  uint32_t rotation_block = 0;    // 0 = the whole row
   uint32_t feedback_window = 64;  // columns over which each survivor carries its own errors
 };
 Result<EncodedLinear> EncodeTrellis(const EncodeInput& input, const TrellisOptions& options);

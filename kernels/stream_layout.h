@@ -29,12 +29,12 @@ struct MapSpec {
   size_t rotation_block = 0;  // 0 = none
   uint64_t sign_seed = 0;
   Decimator decimator = Decimator::kIdentity;
-  uint32_t osr_num = 1;       // P
-  uint32_t osr_den = 1;       // Q
-  uint32_t window = 0;        // L
+  uint32_t osr_num = 1;  // P
+  uint32_t osr_den = 1;  // Q
+  uint32_t window = 0;   // L
   uint32_t lead = 0;
-  uint32_t block = 0;         // columns per decimator block, 0 = whole row
-  std::vector<float> taps;    // [Q][L], newest sample first
+  uint32_t block = 0;       // columns per decimator block, 0 = whole row
+  std::vector<float> taps;  // [Q][L], newest sample first
   Packing packing = Packing::kBinary;
   bool operator==(const MapSpec&) const = default;
 };
@@ -44,16 +44,16 @@ struct Segment {
   uint32_t block;         // decimator block
   uint32_t first_sample;  // index into the row's u (blocks concatenated, no padding)
   uint32_t samples;
-  uint32_t first_byte;    // index k into the row's bytes (blocks start on new bytes)
-  uint32_t bytes;         // BytesForSamples(samples)
+  uint32_t first_byte;  // index k into the row's bytes (blocks start on new bytes)
+  uint32_t bytes;       // BytesForSamples(samples)
 };
 
 // Everything that follows from a MapSpec: block and segment lists, bytes per row.
 struct StreamLayout {
   explicit StreamLayout(const MapSpec& spec);
   size_t row_samples = 0;
-  size_t row_bytes = 0;        // one plane
-  size_t planes = 1;           // 2 for kTernaryPlanes
+  size_t row_bytes = 0;  // one plane
+  size_t planes = 1;     // 2 for kTernaryPlanes
   size_t blocks = 1;
   std::vector<Segment> segments;
   // Tile t starts at t * tile_bytes(); plane p of it at + p * 16 * row_bytes; byte k of row r at

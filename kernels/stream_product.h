@@ -21,7 +21,7 @@ struct StreamMatrix {
   bool per_block = false;
   const uint16_t* means_f16 = nullptr;  // like scales, or null
   float mean_base = 1.0f;
-  const float* bias = nullptr;          // rows, or null
+  const float* bias = nullptr;  // rows, or null
 };
 
 // y[t * y_stride + r] = bias_r + sum_segments scale_(r,block) * table_scale * integer_sum
@@ -42,8 +42,8 @@ void StreamProductPopcount(const StreamMatrix& w, const ActivationMap& map, cons
 
 // Float reconstruction of rows [first_row, first_row + rows) of W (rotation undone), for embedding
 // look-ups, the reference and the converter: out[rows][columns]. bias not included.
-void ReconstructRows(const StreamMatrix& w, const ActivationMap& map, size_t first_row,
-                     size_t rows, float* out);
+void ReconstructRows(const StreamMatrix& w, const ActivationMap& map, size_t first_row, size_t rows,
+                     float* out);
 
 }  // namespace sdq::kernels
 

@@ -12,10 +12,10 @@ void RmsNorm(const float* x, const float* weight, float eps, size_t n, float* y)
 // y = (x - mean) / sqrt(var + eps) o weight + bias; weight and bias may be null. y may be x.
 void LayerNorm(const float* x, const float* weight, const float* bias, float eps, size_t n,
                float* y);
-void AddInPlace(float* x, const float* y, size_t n);           // x += y
+void AddInPlace(float* x, const float* y, size_t n);  // x += y
 void ReluInPlace(float* x, size_t n);
-void SiluMul(float* gate, const float* up, size_t n);          // gate = silu(gate) o up
-void GeluInPlace(float* x, size_t n);                          // erf form (OPT variants)
+void SiluMul(float* gate, const float* up, size_t n);  // gate = silu(gate) o up
+void GeluInPlace(float* x, size_t n);                  // erf form (OPT variants)
 // In place softmax; returns log(sum exp) of the input.
 float Softmax(float* x, size_t n);
 float LogSumExp(const float* x, size_t n);

@@ -6,6 +6,7 @@
 // spec is plain data: the converter fills it from tokenizer.model / tokenizer.json / vocab.json +
 // merges.txt, the .sdq file stores it as metadata:
 //
+// clang-format off
 //   key                                type      meaning (absent = the default of the field)
 //   tokenizer.kind                     int       TokenizerSpec::Kind
 //   tokenizer.tokens                   strings   surface forms, raw bytes (byte-level tokens may
@@ -23,6 +24,7 @@
 //   .remove_extra_whitespace, .ignore_merges, .fuse_unknown, .add_bos, .add_eos    bool
 //   tokenizer.unknown_token, .bos_token, .eos_token                                int, -1 = none
 //   tokenizer.unknown_surface, .chat_template                                      string
+// clang-format on
 #ifndef SDQ_RUNTIME_TOKENIZER_H_
 #define SDQ_RUNTIME_TOKENIZER_H_
 
@@ -43,20 +45,25 @@ using TokenId = int32_t;
 struct TokenizerSpec {
   enum class Kind : int64_t { kSentencePieceBpe = 1, kByteLevelBpe = 2 };
   enum class TokenType : uint32_t {
-    kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6,
+    kNormal = 1,
+    kUnknown = 2,
+    kControl = 3,
+    kUserDefined = 4,
+    kUnused = 5,
+    kByte = 6,
   };
   // One step of a pre-tokenizer, applied in order to every piece that the previous step left.
   struct PreTokenizerStep {
     enum class Kind : int64_t {
       kRegexIsolated = 1,  // split at matches, matches are pieces (tokenizers: Split/Isolated)
       kRegexRemoved = 2,
-      kDigits = 3,         // argument: individual digits or runs
+      kDigits = 3,  // argument: individual digits or runs
       kPunctuation = 4,
       kRegexMergedWithPrevious = 5,
       kRegexMergedWithNext = 6,
     };
     Kind kind = Kind::kRegexIsolated;
-    std::string pattern;       // PCRE2 syntax, Unicode properties
+    std::string pattern;  // PCRE2 syntax, Unicode properties
     bool invert = false;
     bool individual_digits = false;
   };
@@ -76,27 +83,27 @@ struct TokenizerSpec {
   std::vector<std::string> tokens;  // surface form; byte-level: raw bytes, not the visible mapping
   // The order of merging: scores (SentencePiece: the best-scored concatenation first) where merges
   // is empty and the kind is kSentencePieceBpe; else merges.
-  std::vector<float> scores;        // finite
-  std::vector<uint32_t> types;      // TokenType per token
-  std::vector<uint32_t> merges;     // pairs left id, right id; rank = position
+  std::vector<float> scores;     // finite
+  std::vector<uint32_t> types;   // TokenType per token
+  std::vector<uint32_t> merges;  // pairs left id, right id; rank = position
   std::vector<PreTokenizerStep> pre_tokenizer;
   std::vector<AddedToken> added;
-  bool add_dummy_prefix = false;    // leading-space rule
+  bool add_dummy_prefix = false;  // leading-space rule
   // The space rule is a pre-tokenizer's (Metaspace; ByteLevel's add_prefix_space): no prefix where
   // the text already begins with one, and added tokens are sought before it.
   bool prefix_in_pre_tokenizer = false;
   bool prefix_first_only = false;   // only what stands at the very start of the text
   bool strip_prefix_space = false;  // Decode drops one space at the start (kSentencePieceBpe)
   bool remove_extra_whitespace = false;
-  bool fuse_unknown = false;        // a run of unknown characters gives one unknown token
-  bool ignore_merges = false;       // LLaMA-3: a whole piece that is a token is taken as it is
+  bool fuse_unknown = false;   // a run of unknown characters gives one unknown token
+  bool ignore_merges = false;  // LLaMA-3: a whole piece that is a token is taken as it is
   int64_t unknown_token = -1;
   int64_t bos_token = -1;
   int64_t eos_token = -1;
-  bool add_bos = false;             // what Encode(text, special=true) adds
+  bool add_bos = false;  // what Encode(text, special=true) adds
   bool add_eos = false;
-  std::string unknown_surface;      // what TokenBytes gives for the unknown token
-  std::string chat_template;        // Jinja text of the checkpoint, informative; may be empty
+  std::string unknown_surface;  // what TokenBytes gives for the unknown token
+  std::string chat_template;    // Jinja text of the checkpoint, informative; may be empty
 
   // kCorrupt / kOutOfRange with what is wrong: sizes, types, ids in range, caps. Create checks more
   // (duplicate surface forms, results of merges, patterns).
@@ -121,8 +128,8 @@ class Tokenizer {
   // add_special: prepend BOS / append EOS as the spec says.
   // parse_special: control tokens written in the text ("<s>", "<|eot|>") become their ids; false
   // (user input) treats them as plain text.
-  // O(n log n). Errors: kOutOfRange for a text of 2 GiB or more and for a pre-tokenizer pattern that
-  // backtracks beyond its limits, kResourceExhausted without memory.
+  // O(n log n). Errors: kOutOfRange for a text of 2 GiB or more and for a pre-tokenizer pattern
+  // that backtracks beyond its limits, kResourceExhausted without memory.
   Result<std::vector<TokenId>> Encode(std::string_view text, bool add_special,
                                       bool parse_special) const;
 

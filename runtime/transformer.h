@@ -27,8 +27,8 @@ struct KvLayer {
 // Called before a linear runs, with its input rows: x[t * stride + c], t < tokens.
 // `linear` is one of the LayerWeights' members. Empty function: no tap. Returning false leaves the
 // linear out: its output, and what follows from it, is then without meaning.
-using LinearTap = std::function<bool(const Linear& linear, const float* x, size_t tokens,
-                                     size_t stride)>;
+using LinearTap =
+    std::function<bool(const Linear& linear, const float* x, size_t tokens, size_t stride)>;
 
 // Cosines and sines of the rotary embedding: row p holds head_dim/2 cosines, then sines.
 // Handles plain, linear and LLaMA-3 scaling. Empty for OPT.

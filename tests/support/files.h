@@ -34,11 +34,11 @@ class TemporaryFolder {
 
 }  // namespace sdq::test
 
-#define SDQ_NEEDS_SHARED(variable, relative)                                    \
-  const std::string variable = ::sdq::test::SharedPath(relative);               \
-  if (variable.empty()) {                                                       \
+#define SDQ_NEEDS_SHARED(variable, relative)                                     \
+  const std::string variable = ::sdq::test::SharedPath(relative);                \
+  if (variable.empty()) {                                                        \
     WARN("SKIPPED: no shared data folder (set SDQ_SHARED): needs " << relative); \
-    return;                                                                     \
+    return;                                                                      \
   }
 
 #endif  // SDQ_TESTS_SUPPORT_FILES_H_
