@@ -1,5 +1,9 @@
 #include "kernels/stream_kernels.h"
 
+// The tables are kept in classes, which cannot hold vectors of scalable length: machines with SVE
+// run the NEON kernels, with the same results.
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/stream_kernels.cc"
 #include "hwy/foreach_target.h"
