@@ -76,7 +76,7 @@ TEST_CASE("taps: the rates of the command line exist") {
     CHECK(LearnedDecimator(Alphabet::kTernaryPlanes, num, den, 5).ok());
   }
   CHECK(LearnedDecimator(Alphabet::kBinary, 2, 1, 7).status().code() == StatusCode::kNotFound);
-  CHECK(LearnedDecimator(Alphabet::kBinary, 17, 16, 8).status().code() == StatusCode::kNotFound);
+  CHECK(LearnedDecimator(Alphabet::kBinary, 33, 32, 8).status().code() == StatusCode::kNotFound);
   CHECK(LearnedDecimator(Alphabet::kBinary, 0, 1, 8).status().code() ==
         StatusCode::kInvalidArgument);
   CHECK(LearnedDecimator(Alphabet::kBinary, 1, 0, 8).status().code() ==

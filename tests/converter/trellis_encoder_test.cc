@@ -232,7 +232,7 @@ TEST_CASE("encode trellis: what it cannot encode is an error with a reason") {
     return linear.status().code();
   };
   CHECK(code(Input(weights, columns), options) == StatusCode::kOk);
-  CHECK(code(Input(weights, columns), Options(Alphabet::kBinary, 17, 16, 8)) ==
+  CHECK(code(Input(weights, columns), Options(Alphabet::kBinary, 33, 32, 8)) ==
         StatusCode::kNotFound);
   CHECK(code(EncodeInput{}, options) == StatusCode::kInvalidArgument);
   const std::vector<double> wrong_size(columns * columns - 1, 1.0);

@@ -66,12 +66,15 @@ std::string Repaired(std::string_view text) {
 }
 
 // The space sign itself comes back as a space.
-std::string WithoutSpaceSigns(std::string text) {
-  for (size_t at = text.find("\xe2\x96\x81"); at != std::string::npos;
-       at = text.find("\xe2\x96\x81", at)) {
-    text.replace(at, 3, " ");
+std::string WithoutSpaceSigns(std::string_view text) {
+  constexpr std::string_view kSign = "\xe2\x96\x81";
+  std::string result;
+  while (!text.empty()) {
+    const bool sign = text.starts_with(kSign);
+    result += sign ? ' ' : text.front();
+    text.remove_prefix(sign ? kSign.size() : 1);
   }
-  return text;
+  return result;
 }
 
 void Require(bool condition) {
