@@ -361,8 +361,7 @@ int Main(int argc, char** argv) {
   int exit_code = kExitOk;
   if (!Parse(app, argc, argv, &exit_code)) return exit_code;
   if (const Status status = options.sampler.Validate(); !status.ok()) {
-    Fail(app, status);
-    return kExitUsage;
+    return Misuse(app, status.message());
   }
   InstallSignalHandlers();
   ApplyThreads(options.threads);

@@ -11,14 +11,14 @@ namespace sdq::converter {
 Result<std::vector<NamedRate>> AllocateUniform(const std::vector<AllocationItem>& items,
                                                double target, const std::vector<Rate>& rates) {
   if (rates.empty()) return Status::InvalidArgument("no rates to choose from");
+  if (target < rates.front().osr() - 1e-9 || target > rates.back().osr() + 1e-9) {
+    return Status::OutOfRange(fmt::format("OSR {}: this method and window have rates from {} to {}",
+                                          target, rates.front().osr(), rates.back().osr()));
+  }
   Rate below = rates.front(), above = rates.back();
   for (const Rate rate : rates) {
     if (rate.osr() <= target + 1e-9 && rate.osr() > below.osr()) below = rate;
     if (rate.osr() >= target - 1e-9 && rate.osr() < above.osr()) above = rate;
-  }
-  if (target < below.osr() - 1e-9 || target > above.osr() + 1e-9) {
-    return Status::OutOfRange(fmt::format("OSR {}: this method and window have rates from {} to {}",
-                                          target, below.osr(), above.osr()));
   }
   // Error diffusion: the higher rate whenever the running mean would stay at or below the target.
   std::vector<NamedRate> result;

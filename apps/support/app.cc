@@ -86,6 +86,7 @@ int RunProgram(const char* name, int (*program)(int argc, char** argv), int argc
 }
 
 bool Parse(CLI::App& app, int argc, char** argv, int* exit_code) {
+  ::signal(SIGPIPE, SIG_IGN);  // --help into a closed pipe is a failed write, not a death
   app.set_version_flag("--version", fmt::format("{} {}", app.get_name(), SDQ_VERSION));
   try {
     app.parse(argc, argv);
@@ -94,15 +95,23 @@ bool Parse(CLI::App& app, int argc, char** argv, int* exit_code) {
     *exit_code = WriteOut(app.help()).ok() ? kExitOk : kExitFailure;
   } catch (const CLI::CallForVersion& version) {
     *exit_code = WriteOut(fmt::format("{}\n", version.what())).ok() ? kExitOk : kExitFailure;
+  } catch (const CLI::RequiredError& error) {
+    // CLI11 names what is missing first; a flag that nobody knows is the likelier mistake.
+    const std::vector<std::string> unknown = app.remaining();
+    *exit_code =
+        Misuse(app, unknown.empty() ? error.what() : "unknown argument: " + unknown.front());
   } catch (const CLI::ParseError& error) {
-    Say(fmt::format("{}: error: {}\nTry '{} --help'.\n", app.get_name(), error.what(),
-                    app.get_name()));
-    *exit_code = kExitUsage;
+    *exit_code = Misuse(app, error.what());
   }
   return false;
 }
 
 void Say(const std::string& text) { (void)!std::fwrite(text.data(), 1, text.size(), stderr); }
+
+int Misuse(const CLI::App& app, const std::string& message) {
+  Say(fmt::format("{}: error: {}\nTry '{} --help'.\n", app.get_name(), message, app.get_name()));
+  return kExitUsage;
+}
 
 int Fail(const CLI::App& app, const Status& status) {
   Say(fmt::format("{}: error: {}\n", app.get_name(), status.message()));

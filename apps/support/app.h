@@ -28,6 +28,9 @@ void Say(const std::string& text);
 // "<program>: error: <message>" on stderr; returns 1.
 int Fail(const CLI::App& app, const Status& status);
 
+// The same with a hint at --help; returns 2.
+int Misuse(const CLI::App& app, const std::string& message);
+
 // Checks for options. Unlike CLI11's own they refuse NaN, signs on unsigned numbers and values that
 // wrap around, and say the limits as a person would write them.
 CLI::Validator IntegerFrom(int64_t least, int64_t most = INT64_MAX);
