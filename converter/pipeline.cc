@@ -45,7 +45,7 @@ class Conversion {
     SDQ_ASSIGN_OR_RETURN(const format::Metadata metadata, MakeMetadata());
     SDQ_RETURN_IF_ERROR(writer_->Finish(metadata));
     report_.file_bytes = writer_->bytes_written();
-    SDQ_RETURN_IF_ERROR(Report("done", 1.0));
+    if (progress_) progress_({"done", 1.0});  // too late to cancel: the file is in place
     return report_;
   }
 
