@@ -9,7 +9,7 @@ build=build-release
 
 echo "== 1/4 packages"
 apps/install_dependencies.sh
-echo "== 2/4 build (about two minutes on two cores, the first time)"
+echo "== 2/4 build (some minutes, the first time)"
 cmake --preset release -G Ninja -DSDQ_BUILD_TESTS=OFF >/dev/null
 cmake --build "$build"
 echo "== 3/4 convert stories-llama-5m: 16 bits per weight to 2.5"

@@ -2,7 +2,7 @@
 //
 // Each entry was learned by sdq-learn-taps (tools/learn_taps.cc): alternate the trellis search over
 // independent Gaussian samples of unit variance with least squares for the taps, from many random
-// starts. To add a rate, run the program and put its output into decimator_taps.cc.
+// starts. To add a rate, run the program and put its output into learned_taps.inc.
 #ifndef SDQ_CONVERTER_DECIMATOR_TAPS_H_
 #define SDQ_CONVERTER_DECIMATOR_TAPS_H_
 

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 preset=${1:-release}
 apps/install_dependencies.sh test
 if [ "$preset" = clang ] && ! command -v clang++ >/dev/null; then
-  echo "The preset 'clang' needs the packages clang and libomp-dev." >&2
+  echo "The preset 'clang' needs the package clang." >&2
   exit 1
 fi
 cmake --preset "$preset" -G Ninja -DSDQ_BUILD_TESTS=ON -DSDQ_WERROR=ON

@@ -8,7 +8,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-packages="libhwy-dev:arm64 libfmt-dev:arm64 libgomp1:arm64 libxxhash-dev:arm64
+packages="libhwy-dev:arm64 libfmt-dev:arm64 libxxhash-dev:arm64
 libpcre2-dev:arm64 libstdc++6:arm64 g++-aarch64-linux-gnu qemu-user"
 
 apps/install_dependencies.sh test
