@@ -77,10 +77,11 @@ void RunTeam(size_t size, const ThreadBody& body) {
 
 #else
 
-// Pauses while waiting before a thread goes to sleep: less than a millisecond. Waking a sleeper costs
-// a virtual machine far more than the serial code between two regions of a decoded token, and with
-// 500 pauses two threads decoded a small model several times slower than one; a barrier that spins
-// for many milliseconds, on the other hand, burns the time of a core that somebody else has taken.
+// Pauses while waiting before a thread goes to sleep: less than a millisecond. Waking a sleeper
+// costs a virtual machine far more than the serial code between two regions of a decoded token, and
+// with 500 pauses two threads decoded a small model several times slower than one; a barrier that
+// spins for many milliseconds, on the other hand, burns the time of a core that somebody else has
+// taken.
 constexpr int kSpins = 10000;
 
 void Pause() {
