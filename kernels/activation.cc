@@ -12,6 +12,9 @@
 namespace sdq::kernels {
 namespace {
 
+// Samples of a row from which a token is worth sharing between threads: about five microseconds.
+constexpr size_t kWorthSharing = 3000;
+
 size_t PaddedFloats(size_t n) { return (n + 15) / 16 * 16; }
 
 // D of one block of `columns` columns.
@@ -21,36 +24,45 @@ std::vector<float> BlockMatrix(MapSpec spec, size_t columns) {
   return DecimatorMatrix(spec);
 }
 
-float Magnitude(float x) { return std::bit_cast<float>(std::bit_cast<uint32_t>(x) & 0x7fffffffu); }
+// `samples` values and zeros behind them, up to `padded`: u itself where nothing is to be padded.
+const float* Padded(const float* u, size_t samples, size_t padded, float* copy) {
+  if (samples == padded) return u;
+  std::copy(u, u + samples, copy);
+  std::fill(copy + samples, copy + padded, 0.0f);
+  return copy;
+}
 
 // Tables of one segment; returns its scale.
 float NibbleSegmentTables(const TransformKernels& kernels, const float* u, const Segment& segment,
                           uint8_t* tables) {
-  float v[kSegmentSamples + kNibbleGroupSamples] = {};
-  std::copy(u, u + segment.samples, v);
-  LargestMagnitude largest;
-  for (size_t i = 0; i < segment.samples; i += 4) {
-    largest.Add((Magnitude(v[i]) + Magnitude(v[i + 1])) +
-                (Magnitude(v[i + 2]) + Magnitude(v[i + 3])));
+  float copy[kSegmentSamples + kNibbleGroupSamples];
+  const size_t groups = Groups(segment.bytes), padded = groups * kNibbleGroupSamples;
+  u = Padded(u, segment.samples, padded, copy);
+  const SegmentRounding rounding(LargestMagnitude(kernels.largest_of_fours(u, padded / 4)));
+  if (rounding.inverse == 0.0f) {
+    std::memset(tables, 128, groups * kNibbleGroupBytes);
+  } else {
+    kernels.nibble_tables(u, rounding.inverse, groups, tables);
   }
-  const SegmentRounding rounding(largest);
-  rounding.Scale(v, segment.samples);
-  kernels.nibble_tables(v, Groups(segment.bytes), tables);
   return rounding.scale;
 }
 
 float TritSegmentTables(const TransformKernels& kernels, const float* u, const Segment& segment,
                         uint8_t* tables) {
-  float v[kSegmentSamplesPacked + kTritGroupSamples] = {};
-  std::copy(u, u + segment.samples, v);
+  float copy[kSegmentSamplesPacked + kTritGroupSamples];
+  const size_t groups = Groups(segment.bytes), padded = groups * kTritGroupSamples;
+  u = Padded(u, segment.samples, padded, copy);
   LargestMagnitude largest;
-  for (size_t i = 0; i < segment.samples; i += 5) {
-    largest.Add((Magnitude(v[i]) + Magnitude(v[i + 1])) + Magnitude(v[i + 2]));
-    largest.Add(Magnitude(v[i + 3]) + Magnitude(v[i + 4]));
+  for (size_t i = 0; i < padded; i += 5) {
+    largest.Add((Magnitude(u[i]) + Magnitude(u[i + 1])) + Magnitude(u[i + 2]));
+    largest.Add(Magnitude(u[i + 3]) + Magnitude(u[i + 4]));
   }
   const SegmentRounding rounding(largest);
-  rounding.Scale(v, segment.samples);
-  kernels.trit_tables(v, Groups(segment.bytes), tables);
+  if (rounding.inverse == 0.0f) {
+    std::memset(tables, 128, groups * kTritGroupBytes);
+  } else {
+    kernels.trit_tables(u, rounding.inverse, groups, tables);
+  }
   return rounding.scale;
 }
 
@@ -81,8 +93,10 @@ float SegmentPlanes(const float* u, const Segment& segment, size_t samples_per_b
 // Sixteen interleaved partial sums, then a tree: the order is part of the definition.
 float OrderedSum(const float* u, size_t n) {
   float lanes[16] = {};
-  for (size_t i = 0; i < n / 16 * 16; ++i) lanes[i % 16] += u[i];
-  for (size_t i = n / 16 * 16; i < n; ++i) lanes[i % 16] += u[i];
+  for (; n >= 16; n -= 16, u += 16) {
+    for (size_t lane = 0; lane < 16; ++lane) lanes[lane] += u[lane];
+  }
+  for (size_t lane = 0; lane < n; ++lane) lanes[lane] += u[lane];
   for (size_t half = 8; half > 0; half /= 2) {
     for (size_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
   }
@@ -116,7 +130,13 @@ ActivationMap::ActivationMap(MapSpec spec)
     if (tail != 0) low_pass_tail_ = BlockMatrix(spec_, tail);
   }
   table_bytes_ = plane_bytes_ = TableHeaderBytes(layout_);
+  block_first_sample_.resize(layout_.blocks);
   for (const Segment& segment : layout_.segments) {
+    // Segments ascend: a block's first one comes first.
+    if (table_offsets_.empty() ||
+        segment.block != layout_.segments[table_offsets_.size() - 1].block) {
+      block_first_sample_[segment.block] = segment.first_sample;
+    }
     table_offsets_.push_back(table_bytes_);
     plane_offsets_.push_back(plane_bytes_);
     table_bytes_ += SegmentTableBytes(spec_.packing, segment.bytes);
@@ -125,31 +145,38 @@ ActivationMap::ActivationMap(MapSpec spec)
   plane_bytes_ = (plane_bytes_ + 63) / 64 * 64;
 }
 
-void ActivationMap::Interpolate(const float* x, float* u, float* scratch) const {
+void ActivationMap::Rotate(const float* x, float* rotated) const {
+  std::copy(x, x + spec_.columns, rotated);
+  rotation_.Apply(rotated);
+}
+
+void ActivationMap::InterpolateSegment(size_t s, const float* rotated, float* u) const {
   const TransformKernels& kernels = ActiveTransformKernels();
-  std::copy(x, x + spec_.columns, scratch);
-  rotation_.Apply(scratch);
+  const Segment& segment = layout_.segments[s];
   const size_t block = spec_.block == 0 ? spec_.columns : spec_.block;
-  const std::vector<Segment>& segments = layout_.segments;
-  for (size_t s = 0; s < segments.size();) {
-    const size_t b = segments[s].block, first = segments[s].first_sample;
-    while (s < segments.size() && segments[s].block == b) ++s;
-    const size_t samples = segments[s - 1].first_sample + segments[s - 1].samples - first;
-    const float* v = scratch + b * block;
-    const size_t columns = std::min(block, spec_.columns - b * block);
-    switch (spec_.decimator) {
-      case Decimator::kIdentity:
-        std::copy(v, v + samples, u + first);
-        break;
-      case Decimator::kPolyphase:
-        kernels.polyphase(polyphase_, v, columns, u + first, samples);
-        break;
-      case Decimator::kIdealLowPass: {
-        const std::vector<float>& d = columns == block ? low_pass_ : low_pass_tail_;
-        kernels.weighted_rows(d.data(), samples, v, 1, columns, samples, u + first);
-        break;
-      }
+  const size_t first = segment.first_sample - block_first_sample_[segment.block];
+  const float* v = rotated + segment.block * block;
+  const size_t columns = std::min(block, spec_.columns - segment.block * block);
+  switch (spec_.decimator) {
+    case Decimator::kIdentity:
+      std::copy(v + first, v + first + segment.samples, u);
+      break;
+    case Decimator::kPolyphase:
+      kernels.polyphase(polyphase_, v, columns, first, segment.samples, u);
+      break;
+    case Decimator::kIdealLowPass: {
+      const std::vector<float>& d = columns == block ? low_pass_ : low_pass_tail_;
+      const size_t samples = d.size() / columns;
+      kernels.weighted_rows(d.data() + first, samples, v, 1, columns, segment.samples, u);
+      break;
     }
+  }
+}
+
+void ActivationMap::Interpolate(const float* x, float* u, float* scratch) const {
+  Rotate(x, scratch);
+  for (size_t s = 0; s < layout_.segments.size(); ++s) {
+    InterpolateSegment(s, scratch, u + layout_.segments[s].first_sample);
   }
 }
 
@@ -157,34 +184,64 @@ size_t ActivationMap::scratch_bytes() const {
   return (PaddedFloats(spec_.columns) + PaddedFloats(layout_.row_samples)) * sizeof(float);
 }
 
+void ActivationMap::PrepareSegment(size_t s, const float* u, bool planes, uint8_t* token) const {
+  const TransformKernels& kernels = ActiveTransformKernels();
+  const Segment& segment = layout_.segments[s];
+  const bool packed = spec_.packing == Packing::kTernaryPacked;
+  float& scale = reinterpret_cast<float*>(token)[s];
+  if (planes) {
+    scale = SegmentPlanes(u, segment, packed ? 5 : 8, token + plane_offsets_[s]);
+    return;
+  }
+  uint8_t* at = token + table_offsets_[s];
+  scale = packed ? TritSegmentTables(kernels, u, segment, at)
+                 : NibbleSegmentTables(kernels, u, segment, at);
+  // Two planes: (sum over plus - sum over minus) / 2.
+  if (spec_.packing == Packing::kTernaryPlanes) scale *= 0.5f;
+}
+
 void ActivationMap::Prepare(const float* x, size_t tokens, size_t x_stride, bool planes,
                             uint8_t* out, uint8_t* scratch) const {
-  const TransformKernels& kernels = ActiveTransformKernels();
   const size_t out_bytes = planes ? plane_bytes() : table_bytes();
-  const bool packed = spec_.packing == Packing::kTernaryPacked;
-  // Two planes: (sum over plus - sum over minus) / 2.
-  const float plane_factor = !planes && spec_.packing == Packing::kTernaryPlanes ? 0.5f : 1.0f;
-  ParallelFor(tokens, 1, [&](size_t begin, size_t end, size_t thread) {
-    float* rotated = reinterpret_cast<float*>(scratch + thread * scratch_bytes());
-    float* u = rotated + PaddedFloats(spec_.columns);
-    for (size_t t = begin; t < end; ++t) {
-      Interpolate(x + t * x_stride, u, rotated);
-      uint8_t* token = out + t * out_bytes;
-      float* scales = reinterpret_cast<float*>(token);
-      StoreBlockSums(layout_, u, scales + layout_.segments.size());
-      for (size_t s = 0; s < layout_.segments.size(); ++s) {
-        const Segment& segment = layout_.segments[s];
-        const float* from = u + segment.first_sample;
-        if (planes) {
-          scales[s] = SegmentPlanes(from, segment, packed ? 5 : 8, token + plane_offsets_[s]);
-        } else {
-          uint8_t* at = token + table_offsets_[s];
-          scales[s] = plane_factor * (packed ? TritSegmentTables(kernels, from, segment, at)
-                                             : NibbleSegmentTables(kernels, from, segment, at));
-        }
+  const size_t segments = layout_.segments.size();
+  const auto rotated_of = [&](size_t thread) {
+    return reinterpret_cast<float*>(scratch + thread * scratch_bytes());
+  };
+  const auto u_of = [&](size_t slot) { return rotated_of(slot) + PaddedFloats(spec_.columns); };
+  const auto prepare = [&](size_t s, const float* rotated, float* u, size_t t) {
+    InterpolateSegment(s, rotated, u + layout_.segments[s].first_sample);
+    PrepareSegment(s, u + layout_.segments[s].first_sample, planes, out + t * out_bytes);
+  };
+  const auto finish = [&](const float* u, size_t t) {
+    float* sums = reinterpret_cast<float*>(out + t * out_bytes) + segments;
+    if (spec_.block_sums) {
+      StoreBlockSums(layout_, u, sums);
+    } else {
+      std::fill(sums, sums + layout_.blocks, 0.0f);
+    }
+  };
+  if (tokens >= Threads() || layout_.row_samples < kWorthSharing) {
+    ParallelFor(tokens, 1, [&](size_t begin, size_t end, size_t thread) {
+      for (size_t t = begin; t < end; ++t) {
+        Rotate(x + t * x_stride, rotated_of(thread));
+        for (size_t s = 0; s < segments; ++s) prepare(s, rotated_of(thread), u_of(thread), t);
+        finish(u_of(thread), t);
       }
+    });
+    return;
+  }
+  // Fewer tokens than threads: threads share a token's segments. Each rotates the token for itself,
+  // which takes no longer than waiting for another thread to do it.
+  std::vector<size_t> rotated_token(Threads(), tokens);
+  ParallelFor(tokens * segments, 1, [&](size_t begin, size_t end, size_t thread) {
+    for (size_t i = begin; i < end; ++i) {
+      const size_t t = i / segments;
+      if (rotated_token[thread] != t) Rotate(x + t * x_stride, rotated_of(thread));
+      rotated_token[thread] = t;
+      prepare(i % segments, rotated_of(thread), u_of(t), t);
     }
   });
+  for (size_t t = 0; t < tokens; ++t) finish(u_of(t), t);
 }
 
 void ActivationMap::PrepareTables(const float* x, size_t tokens, size_t x_stride, uint8_t* tables,

@@ -41,8 +41,8 @@ class ActivationMap {
   size_t scratch_bytes() const;
 
   // Tables of `tokens` activations x (rows of `columns` floats at x_stride), in parallel over
-  // tokens. `tables`: tokens * table_bytes(), 64-byte aligned. `scratch`: Threads() *
-  // scratch_bytes(), 64-byte aligned.
+  // tokens, or over their segments where there are fewer tokens than threads. `tables`: tokens *
+  // table_bytes(), 64-byte aligned. `scratch`: Threads() * scratch_bytes(), 64-byte aligned.
   void PrepareTables(const float* x, size_t tokens, size_t x_stride, uint8_t* tables,
                      uint8_t* scratch) const;
 
@@ -56,6 +56,9 @@ class ActivationMap {
   const std::vector<size_t>& plane_offsets() const { return plane_offsets_; }
 
  private:
+  void Rotate(const float* x, float* rotated) const;
+  void InterpolateSegment(size_t s, const float* rotated, float* u) const;
+  void PrepareSegment(size_t s, const float* u, bool planes, uint8_t* token) const;
   void Prepare(const float* x, size_t tokens, size_t x_stride, bool planes, uint8_t* out,
                uint8_t* scratch) const;
 
@@ -65,6 +68,7 @@ class ActivationMap {
   PolyphasePlan polyphase_;           // polyphase only
   std::vector<float> low_pass_;       // D [columns][samples] of full blocks, ideal low-pass only
   std::vector<float> low_pass_tail_;  // of the last, shorter block
+  std::vector<uint32_t> block_first_sample_;
   std::vector<size_t> table_offsets_;
   std::vector<size_t> plane_offsets_;
   size_t table_bytes_ = 0;

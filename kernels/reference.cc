@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstring>
 
+#include "kernels/segment_rounding.h"
 #include "kernels/table_layout.h"
 
 namespace sdq::kernels {
@@ -29,12 +30,12 @@ void WeightedRows(const float* a, size_t lda, const float* v, size_t v_stride, s
   }
 }
 
-void Polyphase(const PolyphasePlan& plan, const float* x, size_t columns, float* u,
-               size_t samples) {
+void Polyphase(const PolyphasePlan& plan, const float* x, size_t columns, size_t first,
+               size_t count, float* u) {
   // First group: the one that holds sample 0, at or before `lead`.
   const size_t groups_before = (plan.lead + plan.p - 1) / plan.p;
-  for (size_t k = 0; k < samples; ++k) {
-    const size_t from_first = k + groups_before * plan.p - plan.lead;
+  for (size_t k = 0; k < count; ++k) {
+    const size_t from_first = first + k + groups_before * plan.p - plan.lead;
     const size_t group = from_first / plan.p, s = from_first % plan.p;
     float sum = 0.0f;
     for (size_t j = plan.begin[s]; j < plan.begin[s + 1]; ++j) {
@@ -51,24 +52,37 @@ uint8_t RoundAndBias(float value) {
   return static_cast<uint8_t>(std::bit_cast<uint32_t>(value + kRoundAndBias));
 }
 
-void NibbleTables(const float* v, size_t groups, uint8_t* tables) {
-  for (size_t g = 0; g < groups; ++g, v += kNibbleGroupSamples, tables += kNibbleGroupBytes) {
+uint32_t LargestOfFours(const float* u, size_t fours) {
+  LargestMagnitude largest;
+  for (size_t i = 0; i < fours; ++i, u += 4) {
+    largest.Add((Magnitude(u[0]) + Magnitude(u[1])) + (Magnitude(u[2]) + Magnitude(u[3])));
+  }
+  return largest.bits();
+}
+
+void NibbleTables(const float* u, float inverse, size_t groups, uint8_t* tables) {
+  for (size_t g = 0; g < groups; ++g, u += kNibbleGroupSamples, tables += kNibbleGroupBytes) {
     for (size_t j = 0; j < 8; ++j) {
       uint8_t* table = tables + (j % 2) * 64 + (j / 2) * 16;
       for (size_t e = 0; e < 16; ++e) {
         float term[4];
-        for (size_t i = 0; i < 4; ++i) term[i] = (e >> i & 1) != 0 ? v[4 * j + i] : -v[4 * j + i];
+        for (size_t i = 0; i < 4; ++i) {
+          const float v = u[4 * j + i] * inverse;
+          term[i] = (e >> i & 1) != 0 ? v : -v;
+        }
         table[e] = RoundAndBias((term[0] + term[1]) + (term[2] + term[3]));
       }
     }
   }
 }
 
-void TritTables(const float* v, size_t groups, uint8_t* tables) {
+void TritTables(const float* u, float inverse, size_t groups, uint8_t* tables) {
   const float digit[3] = {-1.0f, 0.0f, 1.0f};
   for (size_t g = 0; g < groups; ++g, tables += kTritGroupBytes) {
     std::memset(tables, 128, kTritGroupBytes);
-    for (size_t j = 0; j < 4; ++j, v += 5) {
+    for (size_t j = 0; j < 4; ++j, u += 5) {
+      float v[5];
+      for (size_t i = 0; i < 5; ++i) v[i] = u[i] * inverse;
       for (size_t e = 0; e < 27; ++e) {
         const float sum = (v[0] * digit[e % 3] + v[1] * digit[e / 3 % 3]) + v[2] * digit[e / 9];
         tables[e / 16 * 64 + j * 16 + e % 16] = RoundAndBias(sum);
@@ -165,8 +179,8 @@ void PopcountTritSegment(const SegmentArgs& args) {
 }  // namespace
 
 const TransformKernels& ReferenceTransformKernels() {
-  static constexpr TransformKernels kernels = {Hadamard, WeightedRows, Polyphase, NibbleTables,
-                                               TritTables};
+  static constexpr TransformKernels kernels = {Hadamard,       WeightedRows, Polyphase,
+                                               LargestOfFours, NibbleTables, TritTables};
   return kernels;
 }
 

@@ -10,15 +10,22 @@
 
 namespace sdq::kernels {
 
+// |x|; of a NaN too.
+inline float Magnitude(float x) {
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(x) & 0x7fffffffu);
+}
+
 // Maximum of non-negative floats in the order finite < infinity < NaN, whatever the NaN's sign.
 class LargestMagnitude {
  public:
+  explicit LargestMagnitude(uint32_t bits = 0) : bits_(bits) {}
   void Add(float magnitude) { bits_ = std::max(bits_, std::bit_cast<uint32_t>(magnitude)); }
   bool finite() const { return bits_ < 0x7f800000u; }
   float value() const { return std::bit_cast<float>(bits_); }
+  uint32_t bits() const { return bits_; }
 
  private:
-  uint32_t bits_ = 0;
+  uint32_t bits_;
 };
 
 // Values times `inverse` lie in [-127, 127] after rounding; `scale` undoes it.

@@ -36,6 +36,7 @@ struct MapSpec {
   uint32_t block = 0;       // columns per decimator block, 0 = whole row
   std::vector<float> taps;  // [Q][L], newest sample first
   Packing packing = Packing::kBinary;
+  bool block_sums = true;  // whether a matrix with this map has means, which need the sums of u
   bool operator==(const MapSpec&) const = default;
 };
 

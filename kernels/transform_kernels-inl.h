@@ -7,6 +7,7 @@
 #endif
 
 #include <algorithm>
+#include <cstring>
 
 #include "hwy/highway.h"
 #include "kernels/reference.h"
@@ -23,18 +24,29 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // At most 16 floats: tables have 16 entries, and sizes below rely on it.
 using F = hn::CappedTag<float, 16>;
+using FloatVec16 = hn::Vec<F>;
+
+// One stage of a Hadamard transform between the lanes of a vector: `swapped` has the partners'
+// values, `sign` -1 in the lanes that subtract. The product is exact, hence fused or not the same.
+template <class D>
+HWY_INLINE hn::Vec<D> LaneStage(D, hn::Vec<D> v, hn::Vec<D> swapped, hn::Vec<D> sign) {
+  return hn::MulAdd(v, sign, swapped);
+}
+
+HWY_ALIGN inline constexpr float kLaneSigns[4][16] = {
+    {1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1},
+    {1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1},
+    {1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1},
+    {1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1}};
 
 // Distances 1 and 2: inside vectors of four.
 HWY_INLINE void HadamardFours(float* x, size_t n) {
   const hn::CappedTag<float, 4> d;
-  HWY_ALIGN static constexpr float kNegativeOdd[4] = {0.0f, -0.0f, 0.0f, -0.0f};
-  HWY_ALIGN static constexpr float kNegativeHigh[4] = {0.0f, 0.0f, -0.0f, -0.0f};
-  const auto negative_odd = hn::Load(d, kNegativeOdd);
-  const auto negative_high = hn::Load(d, kNegativeHigh);
+  const auto sign1 = hn::Load(d, kLaneSigns[0]), sign2 = hn::Load(d, kLaneSigns[1]);
   for (size_t i = 0; i < n; i += 4) {
     auto v = hn::LoadU(d, x + i);
-    v = hn::Add(hn::Shuffle2301(v), hn::Xor(v, negative_odd));
-    v = hn::Add(hn::Shuffle1032(v), hn::Xor(v, negative_high));
+    v = LaneStage(d, v, hn::Shuffle2301(v), sign1);
+    v = LaneStage(d, v, hn::Shuffle1032(v), sign2);
     hn::StoreU(v, d, x + i);
   }
 }
@@ -53,20 +65,77 @@ HWY_INLINE void HadamardStage(D d, float* x, size_t n, size_t distance) {
   }
 }
 
+HWY_INLINE void Butterfly(FloatVec16& a, FloatVec16& b) {
+  const FloatVec16 sum = hn::Add(a, b);
+  b = hn::Sub(a, b);
+  a = sum;
+}
+
+// Stages of distance d, 2 d, 4 d over eight vectors that are d apart.
+HWY_INLINE void ThreeStages(float* x, size_t distance, FloatVec16 factor) {
+  const F d;
+  auto v0 = hn::LoadU(d, x), v1 = hn::LoadU(d, x + distance);
+  auto v2 = hn::LoadU(d, x + 2 * distance), v3 = hn::LoadU(d, x + 3 * distance);
+  auto v4 = hn::LoadU(d, x + 4 * distance), v5 = hn::LoadU(d, x + 5 * distance);
+  auto v6 = hn::LoadU(d, x + 6 * distance), v7 = hn::LoadU(d, x + 7 * distance);
+  Butterfly(v0, v1), Butterfly(v2, v3), Butterfly(v4, v5), Butterfly(v6, v7);
+  Butterfly(v0, v2), Butterfly(v1, v3), Butterfly(v4, v6), Butterfly(v5, v7);
+  Butterfly(v0, v4), Butterfly(v1, v5), Butterfly(v2, v6), Butterfly(v3, v7);
+  hn::StoreU(hn::Mul(v0, factor), d, x);
+  hn::StoreU(hn::Mul(v1, factor), d, x + distance);
+  hn::StoreU(hn::Mul(v2, factor), d, x + 2 * distance);
+  hn::StoreU(hn::Mul(v3, factor), d, x + 3 * distance);
+  hn::StoreU(hn::Mul(v4, factor), d, x + 4 * distance);
+  hn::StoreU(hn::Mul(v5, factor), d, x + 5 * distance);
+  hn::StoreU(hn::Mul(v6, factor), d, x + 6 * distance);
+  hn::StoreU(hn::Mul(v7, factor), d, x + 7 * distance);
+}
+
+// Distances 1 ... below 16. Returns the next distance.
+HWY_INLINE size_t ShortStages(float* x, size_t n) {
+#if HWY_TARGET == HWY_AVX3
+  if (n >= 16) {
+    const F d;
+    const auto sign1 = hn::Load(d, kLaneSigns[0]), sign2 = hn::Load(d, kLaneSigns[1]);
+    const auto sign4 = hn::Load(d, kLaneSigns[2]), sign8 = hn::Load(d, kLaneSigns[3]);
+    for (size_t i = 0; i < n; i += 16) {
+      auto v = hn::LoadU(d, x + i);
+      v = LaneStage(d, v, hn::Shuffle2301(v), sign1);
+      v = LaneStage(d, v, hn::Shuffle1032(v), sign2);
+      v = LaneStage(d, v, hn::SwapAdjacentBlocks(v), sign4);
+      v = LaneStage(d, v, hn::ConcatLowerUpper(d, v, v), sign8);
+      hn::StoreU(v, d, x + i);
+    }
+    return 16;
+  }
+#endif
+  HadamardFours(x, n);
+  return 4;
+}
+
 void Hadamard(float* x, size_t n, float scale) {
   if (n < 4) return ReferenceTransformKernels().hadamard(x, n, scale);
-  HadamardFours(x, n);
   const F d;
   const size_t lanes = hn::Lanes(d);
-  for (size_t distance = 4; distance < n; distance *= 2) {
-    if (distance >= lanes) {
-      HadamardStage(d, x, n, distance);
-    } else if (distance >= 8) {
+  size_t distance = ShortStages(x, n);
+  for (; distance < lanes && distance < n; distance *= 2) {
+    if (distance >= 8) {
       HadamardStage(hn::CappedTag<float, 8>(), x, n, distance);
     } else {
       HadamardStage(hn::CappedTag<float, 4>(), x, n, distance);
     }
   }
+  // Three stages per pass over the values; the last pass scales.
+  bool scaled = false;
+  for (; 8 * distance <= n; distance *= 8) {
+    scaled = 8 * distance == n;
+    const auto factor = hn::Set(d, scaled ? scale : 1.0f);
+    for (size_t base = 0; base < n; base += 8 * distance) {
+      for (size_t i = base; i < base + distance; i += lanes) ThreeStages(x + i, distance, factor);
+    }
+  }
+  for (; distance < n; distance *= 2) HadamardStage(d, x, n, distance);
+  if (scaled) return;
   const auto factor = hn::Set(d, scale);
   size_t i = 0;
   for (; i + lanes <= n; i += lanes) hn::StoreU(hn::Mul(hn::LoadU(d, x + i), factor), d, x + i);
@@ -105,52 +174,91 @@ void WeightedRows(const float* a, size_t lda, const float* v, size_t v_stride, s
   }
 }
 
-// Groups of Q columns handled at once, and the most that a sample may look ahead.
-inline constexpr size_t kGroups = 32;
-inline constexpr size_t kMaxSpan = 32;
-inline constexpr size_t kMaxPhases = 64;
+// The columns that a run of samples may need: those of its first terms and as many as a sample has
+// terms (at most 16). A block's first and last runs get a copy with zeros outside the block.
+inline constexpr size_t kRunColumns = 2 * PolyphasePlan::kRun;
 
-// phases[p][h] = x[Q (g0 + h) + p], zero outside [0, columns).
-HWY_INLINE void SplitPhases(const PolyphasePlan& plan, const float* x, ptrdiff_t columns,
-                            ptrdiff_t g0, float (*phases)[kGroups + kMaxSpan]) {
-  const ptrdiff_t q = static_cast<ptrdiff_t>(plan.q);
-  const ptrdiff_t count = static_cast<ptrdiff_t>(kGroups + plan.span);
-  for (ptrdiff_t p = 0; p < q; ++p) {
-    float* phase = phases[p];
-    for (ptrdiff_t h = 0; h < count; ++h) {
-      const ptrdiff_t column = q * (g0 + h) + p;
-      phase[h] = column >= 0 && column < columns ? x[column] : 0.0f;
+HWY_INLINE const float* RunColumns(const float* x, ptrdiff_t columns, ptrdiff_t begin,
+                                   float* copy) {
+  constexpr ptrdiff_t kCount = ptrdiff_t{kRunColumns};
+  if (begin >= 0 && begin + kCount <= columns) return x + begin;
+  std::fill(copy, copy + kRunColumns, 0.0f);
+  const ptrdiff_t from = std::max<ptrdiff_t>(begin, 0);
+  const ptrdiff_t to = std::min(begin + kCount, columns);
+  if (from < to) std::copy(x + from, x + to, copy + (from - begin));
+  return copy;
+}
+
+// Samples of a run: x begins at column Q g + first of the run's first sample.
+HWY_INLINE void PolyphaseRun(const PolyphasePlan& plan, size_t s, const float* x, float* u) {
+  const F d;
+  const hn::RebindToSigned<F> di;
+  const int32_t* columns = plan.columns.data() + s * PolyphasePlan::kRun;
+  const float* coefficients = plan.coefficients.data() + s * plan.most_terms * PolyphasePlan::kRun;
+  for (size_t i = 0; i < PolyphasePlan::kRun; i += hn::Lanes(d)) {
+    const float* from = x + (columns[i] - columns[0]);
+    const auto index =
+        hn::IndicesFromVec(d, hn::Sub(hn::LoadU(di, columns + i), hn::Set(di, columns[i])));
+    auto sum = hn::Zero(d);
+    size_t t = 0;
+    for (; t < plan.fewest_terms; ++t) {
+      const auto values = hn::TableLookupLanes(hn::LoadU(d, from + t), index);
+      const auto factor = hn::LoadU(d, coefficients + t * PolyphasePlan::kRun + i);
+      sum = hn::Add(sum, hn::Mul(factor, values));
     }
+    for (; t < plan.most_terms; ++t) {
+      const auto values = hn::TableLookupLanes(hn::LoadU(d, from + t), index);
+      const auto factor = hn::LoadU(d, coefficients + t * PolyphasePlan::kRun + i);
+      sum = hn::IfThenElse(hn::Eq(factor, factor), hn::Add(sum, hn::Mul(factor, values)), sum);
+    }
+    hn::StoreU(sum, d, u + i);
   }
 }
 
-void Polyphase(const PolyphasePlan& plan, const float* x, size_t columns, float* u,
-               size_t samples) {
-  const F d;
-  const size_t lanes = hn::Lanes(d);
-  const ptrdiff_t p = static_cast<ptrdiff_t>(plan.p), lead = static_cast<ptrdiff_t>(plan.lead);
-  const ptrdiff_t end = static_cast<ptrdiff_t>(samples);
-  float phases[kMaxPhases][kGroups + kMaxSpan];
-  float sums[kGroups];
-  for (ptrdiff_t g0 = -((lead + p - 1) / p); lead + p * g0 < end; g0 += ptrdiff_t{kGroups}) {
-    SplitPhases(plan, x, static_cast<ptrdiff_t>(columns), g0, phases);
-    for (size_t s = 0; s < plan.p; ++s) {
-      for (size_t h = 0; h < kGroups; h += lanes) {
-        auto sum = hn::Zero(d);
-        for (size_t j = plan.begin[s]; j < plan.begin[s + 1]; ++j) {
-          const PolyphasePlan::Term& term = plan.terms[j];
-          const auto values = hn::LoadU(d, phases[term.phase] + term.ahead + h);
-          sum = hn::Add(sum, hn::Mul(hn::Set(d, term.coefficient), values));
-        }
-        hn::StoreU(sum, d, sums + h);
-      }
-      const ptrdiff_t first = lead + p * g0 + static_cast<ptrdiff_t>(s);
-      for (ptrdiff_t h = 0; h < ptrdiff_t{kGroups}; ++h) {
-        const ptrdiff_t k = first + p * h;
-        if (k >= 0 && k < end) u[k] = sums[h];
-      }
-    }
+void Polyphase(const PolyphasePlan& plan, const float* x, size_t columns, size_t first,
+               size_t count, float* u) {
+  constexpr size_t kRun = PolyphasePlan::kRun;
+  if (plan.columns.empty()) {
+    return ReferenceTransformKernels().polyphase(plan, x, columns, first, count, u);
   }
+  // The group before which no sample of a block lies.
+  const size_t groups_before = (plan.lead + plan.p - 1) / plan.p;
+  const size_t from_first = first + groups_before * plan.p - plan.lead;
+  size_t group = from_first / plan.p, s = from_first % plan.p;
+  const size_t groups_per_run = kRun / plan.p, step = kRun % plan.p;
+  for (size_t k = 0; k < count; k += kRun) {
+    const ptrdiff_t begin = static_cast<ptrdiff_t>(plan.q * group) -
+                            static_cast<ptrdiff_t>(plan.q * groups_before) + plan.columns[s * kRun];
+    float copy[kRunColumns], last[kRun];
+    const float* from = RunColumns(x, static_cast<ptrdiff_t>(columns), begin, copy);
+    if (k + kRun <= count) {
+      PolyphaseRun(plan, s, from, u + k);
+    } else {
+      PolyphaseRun(plan, s, from, last);
+      std::copy(last, last + (count - k), u + k);
+    }
+    s += step;
+    group += groups_per_run;
+    if (s >= plan.p) s -= plan.p, ++group;
+  }
+}
+
+uint32_t LargestOfFours(const float* u, size_t fours) {
+  const F d;
+  const hn::RebindToUnsigned<F> du;
+  const size_t lanes = hn::Lanes(d);
+  auto largest = hn::Zero(du);
+  size_t i = 0;
+  for (; i + lanes <= 4 * fours; i += lanes) {
+    const auto magnitude = hn::Abs(hn::LoadU(d, u + i));
+    const auto pairs = hn::Add(magnitude, hn::Shuffle2301(magnitude));
+    largest = hn::Max(largest, hn::BitCast(du, hn::Add(pairs, hn::Shuffle1032(pairs))));
+  }
+  HWY_ALIGN uint32_t each[16];
+  hn::Store(largest, du, each);
+  uint32_t bits = ReferenceTransformKernels().largest_of_fours(u + i, fours - i / 4);
+  for (size_t lane = 0; lane < lanes; ++lane) bits = std::max(bits, each[lane]);
+  return bits;
 }
 
 // digit[i][e]: factor of sample i in entry e of a table.
@@ -180,7 +288,79 @@ HWY_INLINE void StoreEntries(F d, hn::Vec<F> sums, uint8_t* table) {
   hn::StoreU(hn::TruncateTo(d8, hn::BitCast(du, rounded)), d8, table);
 }
 
-void NibbleTables(const float* v, size_t groups, uint8_t* tables) {
+#if HWY_ARCH_X86
+// Lanes of each block of four: i0, i1, i2, i3 of v.
+template <int i0, int i1, int i2, int i3>
+HWY_INLINE hn::Vec<F> PerBlock(hn::Vec<F> v) {
+#if HWY_TARGET == HWY_AVX3
+  return hn::Vec<F>{_mm512_shuffle_ps(v.raw, v.raw, _MM_SHUFFLE(i3, i2, i1, i0))};
+#elif HWY_TARGET == HWY_AVX2
+  return hn::Vec<F>{_mm256_shuffle_ps(v.raw, v.raw, _MM_SHUFFLE(i3, i2, i1, i0))};
+#else
+  return hn::Vec<F>{_mm_shuffle_ps(v.raw, v.raw, _MM_SHUFFLE(i3, i2, i1, i0))};
+#endif
+}
+
+// Rounds four vectors' lanes and packs them, block by block: bytes 4 i .. 4 i + 3 of a block of 16
+// are the lanes of argument i.
+HWY_INLINE __m128i PackBlocks(__m128 a, __m128 b, __m128 c, __m128 d) {
+  return _mm_packs_epi16(_mm_packs_epi32(_mm_cvtps_epi32(a), _mm_cvtps_epi32(b)),
+                         _mm_packs_epi32(_mm_cvtps_epi32(c), _mm_cvtps_epi32(d)));
+}
+#if HWY_TARGET == HWY_AVX2
+HWY_INLINE __m256i PackBlocks(__m256 a, __m256 b, __m256 c, __m256 d) {
+  return _mm256_packs_epi16(_mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b)),
+                            _mm256_packs_epi32(_mm256_cvtps_epi32(c), _mm256_cvtps_epi32(d)));
+}
+#elif HWY_TARGET == HWY_AVX3
+HWY_INLINE __m512i PackBlocks(__m512 a, __m512 b, __m512 c, __m512 d) {
+  return _mm512_packs_epi16(_mm512_packs_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b)),
+                            _mm512_packs_epi32(_mm512_cvtps_epi32(c), _mm512_cvtps_epi32(d)));
+}
+#endif
+
+// The 16 entries of each block of four samples, in that block's place. Entries with bits 0 and 1
+// of their number are a sum or difference of the first two samples, negated or not, to which those
+// with bits 2 and 3 add or subtract one of the last two: four vectors of entries i, i + 4, ...
+// (Negation commutes with rounding, so that this is the definition's order of additions.)
+HWY_INLINE hn::Vec<hn::Repartition<uint8_t, F> > EntriesOfBlocks(F d, FloatVec16 v) {
+  const hn::Repartition<uint8_t, F> d8;
+  HWY_ALIGN static constexpr float kFirst[16] = {-1, 1, -1, 1, -1, 1, -1, 1,
+                                                 -1, 1, -1, 1, -1, 1, -1, 1};
+  const auto both = hn::MulAdd(v, hn::Load(d, kLaneSigns[0]), hn::Shuffle2301(v));
+  // Lanes: v0 + v1, v0 - v1, v2 + v3, v2 - v3 (each x + y as v_even + v_odd).
+  const auto first = hn::Mul(hn::Load(d, kFirst), PerBlock<0, 1, 1, 0>(both));
+  const auto sum = PerBlock<2, 2, 2, 2>(both), difference = PerBlock<3, 3, 3, 3>(both);
+  const auto bytes = PackBlocks(hn::Sub(first, sum).raw, hn::Add(first, difference).raw,
+                                hn::Sub(first, difference).raw, hn::Add(first, sum).raw);
+  return hn::Xor(hn::Vec<decltype(d8)>{bytes}, hn::Set(d8, uint8_t{128}));
+}
+
+void NibbleTables(const float* u, float inverse, size_t groups, uint8_t* tables) {
+  const F d;
+  const hn::Repartition<uint8_t, F> d8;
+  const auto factor = hn::Set(d, inverse);
+  for (size_t g = 0; g < groups; ++g, u += kNibbleGroupSamples, tables += kNibbleGroupBytes) {
+#if HWY_TARGET == HWY_AVX3
+    const auto a = EntriesOfBlocks(d, hn::Mul(hn::LoadU(d, u), factor));
+    const auto b = EntriesOfBlocks(d, hn::Mul(hn::LoadU(d, u + 16), factor));
+    _mm512_storeu_si512(tables, _mm512_shuffle_i32x4(a.raw, b.raw, _MM_SHUFFLE(2, 0, 2, 0)));
+    _mm512_storeu_si512(tables + 64, _mm512_shuffle_i32x4(a.raw, b.raw, _MM_SHUFFLE(3, 1, 3, 1)));
+#else
+    HWY_ALIGN uint8_t blocks[kNibbleGroupBytes];
+    for (size_t i = 0; i < kNibbleGroupSamples; i += hn::Lanes(d)) {
+      hn::Store(EntriesOfBlocks(d, hn::Mul(hn::LoadU(d, u + i), factor)), d8, blocks + 4 * i);
+    }
+    for (size_t j = 0; j < 8; ++j) {
+      std::memcpy(tables + j % 2 * 64 + j / 2 * 16, blocks + 16 * j, 16);
+    }
+#endif
+  }
+}
+
+#else
+
+void NibbleTables(const float* u, float inverse, size_t groups, uint8_t* tables) {
   const F d;
   const size_t lanes = hn::Lanes(d);
   for (size_t e = 0; e < 16; e += lanes) {
@@ -188,41 +368,44 @@ void NibbleTables(const float* v, size_t groups, uint8_t* tables) {
     const auto digit1 = hn::Load(d, kDigits.nibble[1] + e);
     const auto digit2 = hn::Load(d, kDigits.nibble[2] + e);
     const auto digit3 = hn::Load(d, kDigits.nibble[3] + e);
-    for (size_t j = 0; j < 8 * groups; ++j) {
-      const float* u = v + 4 * j;
-      const auto first =
-          hn::Add(hn::Mul(hn::Set(d, u[0]), digit0), hn::Mul(hn::Set(d, u[1]), digit1));
-      const auto second =
-          hn::Add(hn::Mul(hn::Set(d, u[2]), digit2), hn::Mul(hn::Set(d, u[3]), digit3));
+    for (size_t j = 0; j < 8 * groups; ++j, u += 4) {
+      const auto first = hn::Add(hn::Mul(hn::Set(d, u[0] * inverse), digit0),
+                                 hn::Mul(hn::Set(d, u[1] * inverse), digit1));
+      const auto second = hn::Add(hn::Mul(hn::Set(d, u[2] * inverse), digit2),
+                                  hn::Mul(hn::Set(d, u[3] * inverse), digit3));
       uint8_t* table = tables + j / 8 * kNibbleGroupBytes + j % 2 * 64 + j % 8 / 2 * 16;
       StoreEntries(d, hn::Add(first, second), table + e);
     }
+    u -= kNibbleGroupSamples * groups;
   }
 }
 
-void TritTables(const float* v, size_t groups, uint8_t* tables) {
+#endif
+
+void TritTables(const float* u, float inverse, size_t groups, uint8_t* tables) {
   const F d;
   const size_t lanes = hn::Lanes(d);
-  for (size_t j = 0; j < 4 * groups; ++j) {
-    const float* u = v + 5 * j;
+  for (size_t j = 0; j < 4 * groups; ++j, u += 5) {
+    float v[5];
+    for (size_t i = 0; i < 5; ++i) v[i] = u[i] * inverse;
     uint8_t* table = tables + j / 4 * kTritGroupBytes + j % 4 * 16;
     for (size_t e = 0; e < 32; e += lanes) {
-      const auto first = hn::Add(hn::Mul(hn::Set(d, u[0]), hn::Load(d, kDigits.low[0] + e)),
-                                 hn::Mul(hn::Set(d, u[1]), hn::Load(d, kDigits.low[1] + e)));
-      const auto last = hn::Mul(hn::Set(d, u[2]), hn::Load(d, kDigits.low[2] + e));
+      const auto first = hn::Add(hn::Mul(hn::Set(d, v[0]), hn::Load(d, kDigits.low[0] + e)),
+                                 hn::Mul(hn::Set(d, v[1]), hn::Load(d, kDigits.low[1] + e)));
+      const auto last = hn::Mul(hn::Set(d, v[2]), hn::Load(d, kDigits.low[2] + e));
       StoreEntries(d, hn::Add(first, last), table + e / 16 * 64 + e % 16);
     }
     for (size_t e = 0; e < 16; e += lanes) {
-      const auto sum = hn::Add(hn::Mul(hn::Set(d, u[3]), hn::Load(d, kDigits.high[0] + e)),
-                               hn::Mul(hn::Set(d, u[4]), hn::Load(d, kDigits.high[1] + e)));
+      const auto sum = hn::Add(hn::Mul(hn::Set(d, v[3]), hn::Load(d, kDigits.high[0] + e)),
+                               hn::Mul(hn::Set(d, v[4]), hn::Load(d, kDigits.high[1] + e)));
       StoreEntries(d, sum, table + 128 + e);
     }
   }
 }
 
 const TransformKernels* TransformTable() {
-  static constexpr TransformKernels kernels = {Hadamard, WeightedRows, Polyphase, NibbleTables,
-                                               TritTables};
+  static constexpr TransformKernels kernels = {Hadamard,       WeightedRows, Polyphase,
+                                               LargestOfFours, NibbleTables, TritTables};
   return &kernels;
 }
 

@@ -1,5 +1,8 @@
 #include "kernels/transform_kernels.h"
 
+#include <algorithm>
+#include <limits>
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/transform_kernels.cc"
 #include "hwy/foreach_target.h"
@@ -33,10 +36,33 @@ PolyphasePlan::PolyphasePlan(const MapSpec& spec)
       if (tap >= spec.window) break;
       terms.push_back({static_cast<uint32_t>(o / q), static_cast<uint32_t>(o % q),
                        spec.taps[o % q * spec.window + tap]});
-      span = o / q > span ? o / q : span;
     }
   }
   begin.push_back(terms.size());
+  PlanRuns();
+}
+
+void PolyphasePlan::PlanRuns() {
+  constexpr size_t kMostCoefficients = size_t{1} << 15;
+  fewest_terms = most_terms = begin[1] - begin[0];
+  for (size_t s = 1; s < p; ++s) {
+    fewest_terms = std::min(fewest_terms, begin[s + 1] - begin[s]);
+    most_terms = std::max(most_terms, begin[s + 1] - begin[s]);
+  }
+  // A sample without terms has no first column.
+  if (fewest_terms == 0 || p * most_terms * kRun > kMostCoefficients) return;
+  columns.resize(p * kRun);
+  coefficients.assign(p * most_terms * kRun, std::numeric_limits<float>::quiet_NaN());
+  for (size_t s = 0; s < p; ++s) {
+    for (size_t i = 0; i < kRun; ++i) {
+      const size_t group = (s + i) / p, from = begin[(s + i) % p], to = begin[(s + i) % p + 1];
+      columns[s * kRun + i] =
+          static_cast<int32_t>(q * (group + terms[from].ahead) + terms[from].phase);
+      for (size_t j = from; j < to; ++j) {
+        coefficients[(s * most_terms + j - from) * kRun + i] = terms[j].coefficient;
+      }
+    }
+  }
 }
 
 }  // namespace sdq::kernels

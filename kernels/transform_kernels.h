@@ -18,15 +18,27 @@ namespace sdq::kernels {
 // [begin[s], begin[s + 1]), columns ascending; x counts as zero outside the block.
 struct PolyphasePlan {
   PolyphasePlan() = default;
-  explicit PolyphasePlan(const MapSpec& spec);  // Q <= 64, P >= Q, L <= 16 (the format's caps)
+  explicit PolyphasePlan(const MapSpec& spec);  // P >= Q, L <= 16 (the format's caps)
   size_t p = 1, q = 1, lead = 0;
-  size_t span = 0;  // groups of Q columns that a sample looks ahead
   std::vector<size_t> begin;
   struct Term {
     uint32_t ahead, phase;
     float coefficient;
   };
   std::vector<Term> terms;
+
+  // The same for runs of kRun samples. The terms of a sample are consecutive columns and the first
+  // ones of consecutive samples differ by at most one, so that a run's terms number t lie within
+  // kRun columns: for a run whose first sample is s of its group, sample i of it begins at column
+  // Q g + columns[s * kRun + i], and its term t has coefficients[(s * most_terms + t) * kRun + i],
+  // NaN where the sample has no such term. Empty for plans so large that they would fill caches.
+  static constexpr size_t kRun = 16;
+  size_t fewest_terms = 0, most_terms = 0;  // of a sample
+  std::vector<int32_t> columns;
+  std::vector<float> coefficients;
+
+ private:
+  void PlanRuns();
 };
 
 // Rounding to int8 plus bias 128 by adding this to a float: the low byte of the sum's bits.
@@ -45,12 +57,14 @@ struct TransformKernels {
   // out[j] = sum_i v[i * v_stride] a[i * lda + j], j < n, in the order i = 0 .. rows - 1.
   void (*weighted_rows)(const float* a, size_t lda, const float* v, size_t v_stride, size_t rows,
                         size_t n, float* out);
-  // u[0 .. samples) from the block's x[0 .. columns).
-  void (*polyphase)(const PolyphasePlan& plan, const float* x, size_t columns, float* u,
-                    size_t samples);
-  // Tables (kernels/README.md) from activations already divided by the segment's scale.
-  void (*nibble_tables)(const float* v, size_t groups, uint8_t* tables);
-  void (*trit_tables)(const float* v, size_t groups, uint8_t* tables);
+  // u[i] = sample first + i of a block, i < count, from the block's x[0 .. columns).
+  void (*polyphase)(const PolyphasePlan& plan, const float* x, size_t columns, size_t first,
+                    size_t count, float* u);
+  // The bits of the largest (|u0| + |u1|) + (|u2| + |u3|) over `fours` groups of four.
+  uint32_t (*largest_of_fours)(const float* u, size_t fours);
+  // Tables (kernels/README.md) of v_i = u_i inverse.
+  void (*nibble_tables)(const float* u, float inverse, size_t groups, uint8_t* tables);
+  void (*trit_tables)(const float* u, float inverse, size_t groups, uint8_t* tables);
 };
 
 // Of the target in use.

@@ -57,6 +57,7 @@ kernels::MapSpec MapSpecOf(const format::StreamView& view) {
   spec.block = view.decimator.block;
   spec.taps = view.decimator.taps;
   spec.packing = PackingOf(view.alphabet);
+  spec.block_sums = !view.means_f16.empty();
   return spec;
 }
 
