@@ -82,7 +82,8 @@ void DeclareMethod(CLI::App& app, Options& o) {
 }
 
 void Declare(CLI::App& app, Options& o) {
-  app.add_option("checkpoint", o.checkpoint, "folder with config.json and *.safetensors")
+  app.add_option("checkpoint", o.checkpoint,
+                 "folder with config.json and *.safetensors, or a GGUF file")
       ->required();
   app.add_option("-o,--output", o.output, "file to write (.sdq)")->required();
   app.add_flag("--random", o.random,

@@ -1,7 +1,8 @@
 // Where weights come from: a trained model behind canonical tensor names.
 //
-// Implementations: Hugging Face folders (hf_checkpoint.h). Tensors are read one at a time and
-// widened to f32, so that memory is bounded by the largest tensor, not the model.
+// Implementations: Hugging Face folders (hf_checkpoint.h), GGUF files (gguf_checkpoint.h). Tensors
+// are read one at a time and widened to f32, so that memory is bounded by the largest tensor, not
+// the model.
 #ifndef SDQ_CONVERTER_CHECKPOINT_H_
 #define SDQ_CONVERTER_CHECKPOINT_H_
 
@@ -20,7 +21,7 @@ class Checkpoint {
  public:
   virtual ~Checkpoint() = default;
 
-  // Opens whatever `path` is (a Hugging Face folder), checks that every tensor of
+  // Opens whatever `path` is (a Hugging Face folder or a GGUF file), checks that every tensor of
   // ExpectedTensors(config) is there with the right shape, and that nothing contradicts the config
   // (tied and untied heads, layer counts). Does not read weights.
   static Result<std::unique_ptr<Checkpoint>> Open(const std::string& path);
@@ -32,7 +33,7 @@ class Checkpoint {
   // The whole tensor in f32, row-major [rows][columns], finite values only.
   // Bias of a linear: canonical name + ".bias".
   virtual Status Read(const std::string& canonical_name, std::vector<float>* out) const = 0;
-  // "f32", "f16", "bf16" as stored (mixed: of the named tensor).
+  // "f32", "f16", "bf16" as stored (mixed: of the named tensor), or a quantized type's name.
   virtual std::string StoredType(const std::string& canonical_name) const = 0;
   // generation_config.json and the like as metadata "generation.*" (temperature, top_k, top_p),
   // provenance as "source.*" (path base name, model_type, dtype, sha or size of weight files).

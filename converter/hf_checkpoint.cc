@@ -26,7 +26,8 @@ bool Exists(const std::string& path) {
 
 Status CheckIsFolder(const std::string& path) {
   constexpr char kWanted[] =
-      "give the folder of a Hugging Face checkpoint (config.json, model.safetensors, tokenizer)";
+      "give the folder of a Hugging Face checkpoint (config.json, model.safetensors, tokenizer), "
+      "or a GGUF file";
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (!fs::exists(status)) {
@@ -120,10 +121,6 @@ void StoreGenerationDefaults(const GenerationDefaults& defaults, format::Metadat
   if (defaults.temperature) metadata->Set("generation.temperature", *defaults.temperature);
   if (defaults.top_k) metadata->Set("generation.top_k", *defaults.top_k);
   if (defaults.top_p) metadata->Set("generation.top_p", *defaults.top_p);
-}
-
-Result<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& path) {
-  return HfCheckpoint::OpenFolder(path);
 }
 
 Result<std::unique_ptr<Checkpoint>> HfCheckpoint::OpenFolder(const std::string& folder) {
