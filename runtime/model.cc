@@ -193,8 +193,7 @@ Status CheckNoStrangers(const format::SdqFile& file, const ModelConfig& config,
   std::unordered_map<std::string_view, const TensorShape*> known;
   for (const TensorShape& shape : expected) known.emplace(shape.name, &shape);
   for (const format::TensorView& view : file.tensors()) {
-    const std::string& name =
-        std::visit([](const auto& v) -> const std::string& { return v.name; }, view);
+    const auto name = std::visit([](const auto& v) { return std::string_view(v.name); }, view);
     if (IsUnderKnownPrefix(name) && !known.contains(name)) {
       return Status::Corrupt(
           fmt::format("tensor '{}' does not belong to a model of this config ({} layers)", name,

@@ -21,7 +21,7 @@ TEST_CASE("sdq-run: greedy text and ids of the float models are the reference's"
   const Json json = MustRunJson("sdq-run", as_json);
   CHECK(json["prompt"] == kReferencePrompt);
   CHECK(json["prompt"].get<std::string>() + json["text"].get<std::string>() ==
-        reference["greedy_text"]);
+        reference["greedy_text"].get<std::string>());
   CHECK(json["prompt_tokens"] == 16);
   CHECK(json["tokens"] == std::vector<int>(ids.begin() + 16, ids.end()));
   CHECK(json["finish_reason"] == "length");

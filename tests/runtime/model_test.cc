@@ -152,7 +152,7 @@ TEST_CASE("model: vectors must be plain f32, tables without bias, positions dens
   model.tensors.at("final_norm.weight").type = format::DenseType::kF16;
   CheckRefused(model, StatusCode::kUnsupported, {"'final_norm.weight'", "f32"});
   model = Llama();
-  model.tensors.at("layers.0.ffn_norm.weight").bias = {1.0f};
+  model.tensors.at("layers.0.ffn_norm.weight").bias.assign(1, 1.0f);
   CheckRefused(model, StatusCode::kUnsupported, {"'layers.0.ffn_norm.weight'"});
   model = Opt();
   model.tensors.at("embed.tokens").bias.assign(53, 1.0f);
@@ -173,7 +173,7 @@ TEST_CASE("model: a config that makes no sense is refused") {
   refused([](ModelConfig* c) { c->head_dim = 11; }, "head_dim");
   refused([](ModelConfig* c) { c->layers = -1; }, "layers");
   refused([](ModelConfig* c) { c->vocab_size = int64_t{1} << 62; }, "vocab_size");
-  refused([](ModelConfig* c) { c->eos_tokens = {61}; }, "eos_tokens");
+  refused([](ModelConfig* c) { c->eos_tokens.assign(1, 61); }, "eos_tokens");
 }
 
 TEST_CASE("model: a file without model metadata is refused") {
