@@ -1,6 +1,7 @@
 #include "kernels/read_memory.h"
 
 #include <catch2/catch.hpp>
+#include <initializer_list>
 #include <vector>
 
 #include "kernels/dispatch.h"
@@ -11,7 +12,8 @@ namespace {
 TEST_CASE("read memory: every word is read once, on every target") {
   const std::string target = GENERATE(from_range(AvailableTargets()));
   REQUIRE(ForceTarget(target));
-  for (const size_t count : {0, 1, 3, 7, 8, 31, 32, 33, 100, 1000, 1031}) {
+  for (const size_t count :
+       std::initializer_list<size_t>{0, 1, 3, 7, 8, 31, 32, 33, 100, 1000, 1031}) {
     std::vector<uint64_t> words(count + 1, ~uint64_t{0});  // one more, which must not count
     uint64_t expected = 0;
     for (size_t i = 0; i < count; ++i) {
