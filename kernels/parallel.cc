@@ -22,7 +22,6 @@ namespace sdq::kernels {
 namespace {
 
 constexpr size_t kMaxThreads = 256;
-constexpr size_t kPiecesPerThread = 4;
 
 using ThreadBody = std::function<void(size_t)>;
 
@@ -64,13 +63,12 @@ std::atomic<size_t>& ThreadCount() {
 
 #if defined(SDQ_OPENMP)
 
-// body(0) .. body(size - 1), each once, also where fewer threads than asked for were granted.
+// body(0) and some of body(1) .. body(size - 1), each at most once.
 void RunTeam(size_t size, const ThreadBody& body) {
 #pragma omp parallel num_threads(static_cast <int>(size))
   {
     inside_region = true;
-    const size_t granted = static_cast<size_t>(omp_get_num_threads());
-    for (size_t t = static_cast<size_t>(omp_get_thread_num()); t < size; t += granted) body(t);
+    body(static_cast<size_t>(omp_get_thread_num()));
     inside_region = false;
   }
 }
@@ -104,7 +102,9 @@ T AwaitChange(const std::atomic<T>& value, T old) {
   return value.load(std::memory_order_acquire);
 }
 
-// Workers that live as long as the process; one region at a time.
+// Workers that live as long as the process; one region at a time. A region belongs to those who
+// come in time: when the caller finds no work left it shuts the gate and waits for the workers that
+// are inside, not for one that is still asleep or whose core is busy elsewhere.
 class Team {
  public:
   ~Team() {
@@ -120,14 +120,14 @@ class Team {
       workers_.emplace_back([this, index, seen] { Work(index, seen); });
     }
     body_ = &body;
-    pending_.store(size - 1, std::memory_order_relaxed);
+    const uint64_t number = (ticket_.load(std::memory_order_relaxed) >> kSizeBits) + 1;
+    gate_.store(number << kSizeBits | kOpen, std::memory_order_release);
     Announce(size);
     inside_region = true;
     body(0);
     inside_region = false;
-    for (size_t left = pending_.load(std::memory_order_acquire); left != 0;) {
-      left = AwaitChange(pending_, left);
-    }
+    uint64_t gate = gate_.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
+    while ((gate & kInside) != 0) gate = AwaitChange(gate_, gate);
   }
 
  private:
@@ -135,6 +135,22 @@ class Team {
   // nothing else.
   static constexpr uint64_t kSizeBits = 16;
   static constexpr uint64_t kStop = 0;
+  // The gate is a region's number, whether it is open, and how many workers are inside.
+  static constexpr uint64_t kOpen = uint64_t{1} << (kSizeBits - 1);
+  static constexpr uint64_t kInside = kOpen - 1;
+
+  bool Enter(uint64_t number) {
+    uint64_t gate = gate_.load(std::memory_order_acquire);
+    while (gate >> kSizeBits == number && (gate & kOpen) != 0) {
+      if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel)) return true;
+    }
+    return false;
+  }
+
+  void Leave() {
+    const uint64_t gate = gate_.fetch_sub(1, std::memory_order_acq_rel);
+    if ((gate & (kOpen | kInside)) == 1) gate_.notify_all();  // the last one, and awaited
+  }
 
   void Announce(uint64_t size) {
     const uint64_t number = (ticket_.load(std::memory_order_relaxed) >> kSizeBits) + 1;
@@ -148,9 +164,9 @@ class Team {
       seen = AwaitChange(ticket_, seen);
       const uint64_t size = seen & ((uint64_t{1} << kSizeBits) - 1);
       if (size == kStop) return;
-      if (index >= size) continue;
+      if (index >= size || !Enter(seen >> kSizeBits)) continue;
       (*body_)(index);
-      if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_all();
+      Leave();
     }
   }
 
@@ -158,7 +174,7 @@ class Team {
   std::vector<std::thread> workers_;
   const ThreadBody* body_ = nullptr;
   std::atomic<uint64_t> ticket_{1};
-  std::atomic<size_t> pending_{0};
+  std::atomic<uint64_t> gate_{0};
 };
 
 void RunTeam(size_t size, const ThreadBody& body) {
@@ -192,13 +208,16 @@ void ParallelFor(size_t count, size_t grain,
     fn(0, count, 0);
     return;
   }
-  // A few pieces per thread, taken in turn: a thread whose core is busy elsewhere takes fewer.
-  const size_t pieces = std::min(units, team * kPiecesPerThread);
+  // Each piece is a share of what is left: large ones first, small ones to end together even where
+  // a thread's core is busy elsewhere.
   std::atomic<size_t> next{0};
   RunTeam(team, [&](size_t thread) {
-    for (size_t p = next.fetch_add(1); p < pieces; p = next.fetch_add(1)) {
-      const size_t first = p * units / pieces, last = (p + 1) * units / pieces;
+    size_t first = next.load(std::memory_order_relaxed);
+    while (first < units) {
+      const size_t last = first + std::max<size_t>(1, (units - first) / (2 * team));
+      if (!next.compare_exchange_weak(first, last, std::memory_order_relaxed)) continue;
       fn(first * grain, std::min(count, last * grain), thread);
+      first = next.load(std::memory_order_relaxed);
     }
   });
 }

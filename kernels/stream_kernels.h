@@ -22,6 +22,9 @@ struct SegmentArgs {
   size_t tokens = 0;
   float* acc = nullptr;
   size_t acc_stride = 0;
+  // Distance in bytes at which a kernel for one token fetches bits into the second cache: what the
+  // thread reads next but one. 0 = none.
+  size_t fetch_ahead = 0;
 };
 
 using SegmentKernel = void (*)(const SegmentArgs& args);

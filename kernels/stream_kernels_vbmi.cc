@@ -43,6 +43,12 @@ SDQ_VBMI_INLINE __m512i LoadRows(const Constants& c, const uint8_t* bits) {
   return _mm512_permutexvar_epi8(c.by_row, _mm512_loadu_si512(bits));
 }
 
+// An address, not a pointer: it may lie behind the bitstream, where fetching is harmless.
+SDQ_VBMI_INLINE void FetchAhead(const SegmentArgs& args, const uint8_t* bits) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(bits) + args.fetch_ahead;
+  _mm_prefetch(reinterpret_cast<const char*>(address), _MM_HINT_T1);
+}
+
 // Entry indices of 4 bytes of 16 rows, and their sum from a token's tables of the group.
 struct NibbleStep {
   static constexpr size_t kGroupBytes = kNibbleGroupBytes;
@@ -100,8 +106,10 @@ SDQ_VBMI_INLINE void SumPlane(const Constants& c, const SegmentArgs& args, const
   for (size_t g = 0; g < groups; ++g) {
 #pragma GCC unroll 4
     for (size_t tile = 0; tile < kTiles; ++tile) {
+      const uint8_t* at = bits + tile * args.tile_stride + g * 64;
+      if constexpr (kTokens == 1) FetchAhead(args, at);
       Step step;
-      step.Index(c, bits + tile * args.tile_stride + g * 64);
+      step.Index(c, at);
 #pragma GCC unroll 4
       for (size_t token = 0; token < kTokens; ++token) {
         __m512i& sum = acc[tile * kTokens + token];

@@ -17,6 +17,9 @@ namespace {
 constexpr size_t kDecodeTiles = 4;
 constexpr size_t kBatchTiles = 8;
 constexpr size_t kBatchTokens = 32;
+constexpr size_t kMostAhead = size_t{256} << 10;
+// Bytes (of cached bits, times tokens) that take a thread about as long as a hand-off.
+constexpr size_t kWorthHandingOut = size_t{48} << 10;
 
 // A prepared batch of activations and the kernel that reads it.
 struct Operand {
@@ -57,7 +60,11 @@ class TileBatch {
         tokens_(tokens),
         rows_(std::min(tiles * kTileRows, w.rows - first_tile * kTileRows)) {}
 
-  void Run(const Output& out) {
+  // fetch_ahead: for one token, whether as many tiles behind these are read next.
+  void Run(const Output& out, bool fetch_ahead) {
+    if (fetch_ahead) {
+      fetch_ahead_ = std::min(tiles_ * layout_.tile_bytes(), kMostAhead);
+    }
     Clear(acc_);
     if (w_.per_block) Clear(total_);
     for (size_t s = 0; s < layout_.segments.size(); ++s) {
@@ -101,6 +108,7 @@ class TileBatch {
     args.tokens = tokens_;
     args.acc = acc_[0];
     args.acc_stride = kBatchTiles * kTileRows;
+    args.fetch_ahead = fetch_ahead_;
     operand_.kernel(args);
   }
 
@@ -146,20 +154,42 @@ class TileBatch {
   const StreamLayout& layout_;
   const Operand& operand_;
   size_t first_tile_, tiles_, first_token_, tokens_, rows_;
+  size_t fetch_ahead_ = 0;
   Sums acc_, total_;
 };
 
-void Product(const StreamMatrix& w, const StreamLayout& layout, const Operand& operand,
-             size_t tokens, const Output& out) {
-  const size_t tiles = (w.rows + kTileRows - 1) / kTileRows;
+size_t Tiles(const StreamMatrix& w) { return (w.rows + kTileRows - 1) / kTileRows; }
+size_t TileGroups(const StreamMatrix& w) { return (Tiles(w) + kDecodeTiles - 1) / kDecodeTiles; }
+
+// Tiles [begin, end) of one matrix.
+void ProductTiles(const StreamLayout& layout, const Operand& operand, const StreamOutput& out,
+                  size_t tokens, size_t begin, size_t end) {
   const size_t step = tokens == 1 ? kDecodeTiles : kBatchTiles;
-  ParallelFor(tiles, kDecodeTiles, [&](size_t begin, size_t end, size_t) {
-    for (size_t tile = begin; tile < end; tile += step) {
-      for (size_t token = 0; token < tokens; token += kBatchTokens) {
-        TileBatch(w, layout, operand, tile, std::min(step, end - tile), token,
-                  std::min(kBatchTokens, tokens - token))
-            .Run(out);
+  for (size_t tile = begin; tile < end; tile += step) {
+    for (size_t token = 0; token < tokens; token += kBatchTokens) {
+      TileBatch(*out.matrix, layout, operand, tile, std::min(step, end - tile), token,
+                std::min(kBatchTokens, tokens - token))
+          .Run({out.y, out.y_stride}, tokens == 1 && tile + step < end);
+    }
+  }
+}
+
+void Products(std::span<const StreamOutput> outputs, const StreamLayout& layout,
+              const Operand& operand, size_t tokens) {
+  size_t groups = 0;
+  for (const StreamOutput& out : outputs) groups += TileGroups(*out.matrix);
+  const size_t group_bytes = kDecodeTiles * layout.tile_bytes() * tokens;
+  const size_t grain = 1 + kWorthHandingOut / std::max<size_t>(group_bytes, 1);
+  ParallelFor(groups, grain, [&](size_t begin, size_t end, size_t) {
+    size_t first = 0;  // of the matrix, in groups
+    for (const StreamOutput& out : outputs) {
+      const size_t last = first + TileGroups(*out.matrix);
+      if (begin < last && first < end) {
+        const size_t from = std::max(begin, first) - first, to = std::min(end, last) - first;
+        ProductTiles(layout, operand, out, tokens, from * kDecodeTiles,
+                     std::min(to * kDecodeTiles, Tiles(*out.matrix)));
       }
+      first = last;
     }
   });
 }
@@ -201,11 +231,17 @@ class RowSamples {
 
 void StreamProduct(const StreamMatrix& w, const ActivationMap& map, const uint8_t* tables,
                    size_t tokens, float* y, size_t y_stride) {
+  const StreamOutput output{&w, y, y_stride};
+  StreamProducts({&output, 1}, map, tables, tokens);
+}
+
+void StreamProducts(std::span<const StreamOutput> outputs, const ActivationMap& map,
+                    const uint8_t* tables, size_t tokens) {
   const StreamKernels kernels = ActiveStreamKernels();
   const bool packed = map.spec().packing == Packing::kTernaryPacked;
   const Operand operand{tables, map.table_bytes(), map.table_offsets().data(),
                         packed ? kernels.trits : kernels.nibbles};
-  Product(w, map.layout(), operand, tokens, {y, y_stride});
+  Products(outputs, map.layout(), operand, tokens);
 }
 
 size_t PlaneBytes(const ActivationMap& map) { return map.plane_bytes(); }
@@ -221,7 +257,8 @@ void StreamProductPopcount(const StreamMatrix& w, const ActivationMap& map, cons
   const bool packed = map.spec().packing == Packing::kTernaryPacked;
   const Operand operand{planes, map.plane_bytes(), map.plane_offsets().data(),
                         packed ? kernels.popcount_trits : kernels.popcount};
-  Product(w, map.layout(), operand, tokens, {y, y_stride});
+  const StreamOutput output{&w, y, y_stride};
+  Products({&output, 1}, map.layout(), operand, tokens);
 }
 
 void ReconstructRows(const StreamMatrix& w, const ActivationMap& map, size_t first_row, size_t rows,

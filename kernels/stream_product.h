@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "kernels/activation.h"
 #include "kernels/stream_layout.h"
@@ -19,7 +20,7 @@ struct StreamMatrix {
   const uint16_t* scales_f16 = nullptr;
   float scale_base = 1.0f;
   bool per_block = false;
-  const uint16_t* means_f16 = nullptr;  // like scales, or null
+  const uint16_t* means_f16 = nullptr;  // like scales, or null; need MapSpec::block_sums
   float mean_base = 1.0f;
   const float* bias = nullptr;  // rows, or null
 };
@@ -30,6 +31,16 @@ struct StreamMatrix {
 // results do not depend on threads, tokens per call, or target.
 void StreamProduct(const StreamMatrix& w, const ActivationMap& map, const uint8_t* tables,
                    size_t tokens, float* y, size_t y_stride);
+
+// A matrix of several with the same map, and where its products go.
+struct StreamOutput {
+  const StreamMatrix* matrix = nullptr;
+  float* y = nullptr;
+  size_t y_stride = 0;
+};
+// The same for several matrices, in one parallel region.
+void StreamProducts(std::span<const StreamOutput> outputs, const ActivationMap& map,
+                    const uint8_t* tables, size_t tokens);
 
 // The same from activations u quantized to 8 bits per segment and cut into bit-planes, by counting
 // bits. Rounds differently from StreamProduct (8-bit u instead of 8-bit sums of four), equally on

@@ -42,7 +42,10 @@ void Attend(const ModelConfig& config, const KvLayer& kv, size_t first_position,
                           kv.type, kv_width, first_position + token + 1, dim, scores, out + query);
     }
   };
-  kernels::ParallelFor(heads * tokens, 1, attend);
+  // Multiply-adds that are worth a hand-off.
+  constexpr size_t kWorthwhile = size_t{1} << 14;
+  const size_t grain = 1 + kWorthwhile / (2 * dim * (first_position + tokens));
+  kernels::ParallelFor(heads * tokens, grain, attend);
 }
 
 }  // namespace sdq

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "format/reader.h"
@@ -55,6 +56,15 @@ class PreparedInput {
 
 // y[t][r] = bias + W x, for the tokens of `input`.
 void Forward(const Linear& linear, PreparedInput& input, float* y, size_t y_stride);
+
+// Several linears of one input. Streams with equal maps share a prepared activation and a parallel
+// region, whatever their order here.
+struct LinearOutput {
+  const Linear* linear = nullptr;
+  float* y = nullptr;
+  size_t y_stride = 0;
+};
+void ForwardAll(std::span<const LinearOutput> outputs, PreparedInput& input);
 
 // Row r in f32 (embedding look-up), dense or stream.
 void Row(const Linear& linear, size_t r, float* out);

@@ -32,31 +32,15 @@ struct Block {
   Buffers& buffers;
   const LinearTap& tap;
 
-  struct Output {
-    const Linear* linear;
-    float* y;
-    size_t stride;
-  };
-
-  // All linears of one input. Those with equal maps run one after the other, so that the prepared
-  // activation is made once per map whatever the order of the list.
+  // All linears of one input.
   template <size_t N>
-  void Project(const float* x, size_t stride, std::array<Output, N> outputs) const {
+  void Project(const float* x, size_t stride, std::array<LinearOutput, N> outputs) const {
     buffers.input.SetInput(x, tokens, stride);
-    if (tap) {
-      for (Output& output : outputs) {
-        if (!tap(*output.linear, x, tokens, stride)) output.linear = nullptr;
-      }
+    size_t count = 0;
+    for (const LinearOutput& output : outputs) {
+      if (!tap || tap(*output.linear, x, tokens, stride)) outputs[count++] = output;
     }
-    for (size_t i = 0; i < N; ++i) {
-      if (outputs[i].linear == nullptr) continue;
-      const kernels::ActivationMap* map = outputs[i].linear->map;
-      for (size_t j = i; j < N; ++j) {
-        if (outputs[j].linear == nullptr || outputs[j].linear->map != map) continue;
-        Forward(*outputs[j].linear, buffers.input, outputs[j].y, outputs[j].stride);
-        outputs[j].linear = nullptr;
-      }
-    }
+    ForwardAll({outputs.data(), count}, buffers.input);
   }
 
   void Normalize(const Norm& norm, const float* x, float* y) const {

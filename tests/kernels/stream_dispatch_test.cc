@@ -47,6 +47,20 @@ TEST_CASE("ParallelFor covers its range once, in ranges cut at multiples of the 
   }
 }
 
+TEST_CASE("regions in quick succession run once each, with teams of any size") {
+  const test::KernelState restore;
+  for (size_t region = 0; region < 3000; ++region) {
+    SetThreads(1 + region % 5);
+    std::vector<size_t> values(1 + region % 11, 0);  // plain: what a region wrote is seen after it
+    ParallelFor(values.size(), 1, [&](size_t begin, size_t end, size_t) {
+      for (size_t i = begin; i < end; ++i) values[i] += region + i;
+    });
+    bool right = true;
+    for (size_t i = 0; i < values.size(); ++i) right = right && values[i] == region + i;
+    REQUIRE(right);
+  }
+}
+
 TEST_CASE("nested ParallelFor runs on the calling thread") {
   const test::KernelState restore;
   SetThreads(3);
