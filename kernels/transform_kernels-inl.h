@@ -288,7 +288,7 @@ HWY_INLINE void StoreEntries(F d, hn::Vec<F> sums, uint8_t* table) {
   hn::StoreU(hn::TruncateTo(d8, hn::BitCast(du, rounded)), d8, table);
 }
 
-#if HWY_ARCH_X86
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128  // which has no vector registers
 // Lanes of each block of four: i0, i1, i2, i3 of v.
 template <int i0, int i1, int i2, int i3>
 HWY_INLINE hn::Vec<F> PerBlock(hn::Vec<F> v) {
