@@ -102,6 +102,14 @@ void Declare(CLI::App& app, Options& o) {
   app.add_option("--damping", o.convert.damping,
                  "share of the mean diagonal added to the Hessian (default 0.01)")
       ->check(NumberFrom(0, 10));
+  app.add_option("--correct-inputs", o.convert.correction.inputs,
+                 "trellis: share of the change of a linear's inputs that its weights make up for "
+                 "(default 0.75)")
+      ->check(NumberFrom(0, 1));
+  app.add_option("--correct-residual", o.convert.correction.residual,
+                 "trellis: share of the error of the residual stream that o and down make up for "
+                 "(default 1)")
+      ->check(NumberFrom(0, 1));
   app.add_option("--tune", o.convert.tuning_epochs,
                  "passes over the calibration text that tune scales, biases and norms towards the "
                  "float model's predictions (default 0; holds the whole model in memory)")

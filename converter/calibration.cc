@@ -6,7 +6,6 @@
 #include "fmt/format.h"
 #include "kernels/dense.h"
 #include "kernels/vector_math.h"
-#include "runtime/transformer.h"
 
 namespace sdq::converter {
 
@@ -31,14 +30,6 @@ struct Calibration::Impl {
 
   std::span<float> State(size_t w) {
     return std::span(states).subspan(w * window * hidden, window * hidden);
-  }
-
-  void RunWindow(const LayerWeights& layer, float* x, const LinearTap& tap) {
-    KvLayer kv;
-    kv.keys = keys.data();
-    kv.values = values.data();
-    kv.type = kernels::KvType::kF32;
-    RunBlock(config, layer, kv, rotary, 0, window, x, *workspace, tap);
   }
 
   Status Embed(const Checkpoint& checkpoint, const std::vector<TokenId>& tokens);
@@ -119,7 +110,19 @@ Result<std::unique_ptr<Calibration>> Calibration::Create(const Checkpoint& check
 
 size_t Calibration::tokens() const { return impl_->windows * impl_->window; }
 size_t Calibration::window() const { return impl_->window; }
+size_t Calibration::windows() const { return impl_->windows; }
+std::span<float> Calibration::WindowStates(size_t index) { return impl_->State(index); }
 std::span<const float> Calibration::states() const { return impl_->states; }
+
+void Calibration::RunWindow(const LayerWeights& layer, BlockPart part, float* x,
+                            const LinearTap& tap) {
+  KvLayer kv;
+  kv.keys = impl_->keys.data();
+  kv.values = impl_->values.data();
+  kv.type = kernels::KvType::kF32;
+  RunBlock(impl_->config, layer, kv, impl_->rotary, 0, impl_->window, x, *impl_->workspace, tap,
+           part);
+}
 
 Result<LayerHessians> Calibration::Collect(const LayerWeights& layer, const Tick& tick) {
   Impl& impl = *impl_;
@@ -141,7 +144,7 @@ Result<LayerHessians> Calibration::Collect(const LayerWeights& layer, const Tick
   for (size_t w = 0; w < impl.windows; ++w) {
     const std::span<const float> state = impl.State(w);
     std::copy(state.begin(), state.end(), impl.scratch.begin());
-    impl.RunWindow(layer, impl.scratch.data(), tap);
+    RunWindow(layer, BlockPart::kWhole, impl.scratch.data(), tap);
     if (tick && !tick(w + 1, impl.windows)) return Status::Cancelled("interrupted");
   }
   const double scale = 1.0 / double(tokens());
@@ -158,7 +161,7 @@ Result<LayerHessians> Calibration::Collect(const LayerWeights& layer, const Tick
 
 Status Calibration::Advance(const LayerWeights& layer, const Tick& tick) {
   for (size_t w = 0; w < impl_->windows; ++w) {
-    impl_->RunWindow(layer, impl_->State(w).data(), LinearTap());
+    RunWindow(layer, BlockPart::kWhole, impl_->State(w).data(), LinearTap());
     if (tick && !tick(w + 1, impl_->windows)) return Status::Cancelled("interrupted");
   }
   return Status::Ok();

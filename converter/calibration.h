@@ -17,6 +17,7 @@
 #include "converter/float_layer.h"
 #include "format/status.h"
 #include "runtime/tokenizer.h"
+#include "runtime/transformer.h"
 
 namespace sdq::converter {
 
@@ -43,8 +44,13 @@ class Calibration {
   Result<LayerHessians> Collect(const LayerWeights& layer, const Tick& tick);
   Status Advance(const LayerWeights& layer, const Tick& tick);
 
+  // Runs a part of the layer over one window's hidden states x[window][hidden], in place.
+  void RunWindow(const LayerWeights& layer, BlockPart part, float* x, const LinearTap& tap);
+
   size_t tokens() const;
   size_t window() const;
+  size_t windows() const;
+  std::span<float> WindowStates(size_t index);
   // Hidden states [tokens][hidden]: inputs of the next layer, after the last one its outputs.
   std::span<const float> states() const;
 

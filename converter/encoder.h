@@ -18,6 +18,10 @@ struct EncodeInput {
   // Mean of x x^T over calibration inputs, original basis, [columns][columns]; null = identity
   // (no calibration data: plain squared error).
   const std::vector<double>* hessian = nullptr;
+  // Mean of e x^T, [rows][columns], where e is what the outputs should gain (paired_calibration.h);
+  // null or empty = nothing. Second method only, with a Hessian: the weights aimed at become
+  // W + shift (H + damping)^-1, and relative_error counts from them.
+  const std::vector<float>* shift = nullptr;
   double damping = 0.01;
   uint64_t seed = 0;  // rotation signs
 };

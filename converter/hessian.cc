@@ -5,6 +5,7 @@
 #include <string>
 
 #include "kernels/parallel.h"
+#include "kernels/vector_math.h"
 
 namespace sdq::converter {
 namespace {
@@ -204,6 +205,35 @@ Result<Feedback> FactorHessian(const std::vector<double>& h, size_t n, double da
   }
   SDQ_RETURN_IF_ERROR(ReversedCholesky(&factor, n).Run());
   return FromFactor(factor, n);
+}
+
+void SolveRows(const Feedback& feedback, size_t count, float* rows) {
+  constexpr size_t kGroup = 8;  // rows that share a pass over A
+  const size_t n = feedback.n;
+  kernels::ParallelFor(count, kGroup, [&](size_t begin, size_t end, size_t) {
+    for (size_t first = begin; first < end; first += kGroup) {
+      const size_t last = std::min(end, first + kGroup);
+      // y (I + A)^T = row, from the last column; then z (I + A) = y D^-1, from the first.
+      for (size_t j = n; j-- > 0;) {
+        const float* a = &feedback.a[j * n];
+        for (size_t r = first; r < last; ++r) {
+          float* y = rows + r * n;
+          y[j] -= kernels::Dot(a + j + 1, y + j + 1, n - j - 1);
+        }
+      }
+      for (size_t r = first; r < last; ++r) {
+        for (size_t j = 0; j < n; ++j) rows[r * n + j] /= feedback.d[j];
+      }
+      for (size_t j = 0; j < n; ++j) {
+        const float* a = &feedback.a[j * n];
+        for (size_t r = first; r < last; ++r) {
+          float* z = rows + r * n;
+          const float value = z[j];
+          for (size_t k = j + 1; k < n; ++k) z[k] -= value * a[k];
+        }
+      }
+    }
+  });
 }
 
 void RotateHessian(const kernels::Rotation& rotation, std::vector<double>* h) {

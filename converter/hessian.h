@@ -27,6 +27,9 @@ struct Feedback {
 // result independent of the thread count.
 Result<Feedback> FactorHessian(const std::vector<double>& h, size_t n, double damping);
 
+// rows[count][n] become rows (H + damping)^-1, H as factored. In parallel over rows.
+void SolveRows(const Feedback& feedback, size_t count, float* rows);
+
 // H in the rotated basis: T H T^T, in place.
 void RotateHessian(const kernels::Rotation& rotation, std::vector<double>* h);
 

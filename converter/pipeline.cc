@@ -9,6 +9,7 @@
 #include "converter/calibration.h"
 #include "converter/dense_tensor.h"
 #include "converter/float_layer.h"
+#include "converter/paired_calibration.h"
 #include "converter/pending_layers.h"
 #include "fmt/format.h"
 #include "format/writer.h"
@@ -121,22 +122,42 @@ class Conversion {
   bool tuning() const { return options_.tuning_epochs > 0; }
 
   Status QuantizeLayers() {
-    std::unique_ptr<Calibration> calibration, teacher;
-    if (tuning() && options_.calibration.empty()) {
-      return Status::InvalidArgument("tuning needs calibration text");
+    const int64_t layers = checkpoint_.config().layers;
+    if (options_.calibration.empty()) {
+      if (tuning()) return Status::InvalidArgument("tuning needs calibration text");
+      for (int64_t layer = 0; layer < layers; ++layer) {
+        SDQ_RETURN_IF_ERROR(QuantizeLayer(layer, nullptr, nullptr));
+      }
+      return Status::Ok();
     }
-    if (!options_.calibration.empty()) {
-      SDQ_ASSIGN_OR_RETURN(calibration, MakeCalibration());
-    }
+    return options_.method == Method::kTrellis ? QuantizeByGroups() : QuantizeByLayers();
+  }
+
+  // The published method: Hessians of a whole layer before any of its linears is quantized.
+  Status QuantizeByLayers() {
+    SDQ_ASSIGN_OR_RETURN(const auto calibration, MakeCalibration());
+    std::unique_ptr<Calibration> teacher;
     if (tuning()) {
       SDQ_ASSIGN_OR_RETURN(teacher, MakeCalibration());
     }
     for (int64_t layer = 0; layer < checkpoint_.config().layers; ++layer) {
       SDQ_RETURN_IF_ERROR(QuantizeLayer(layer, calibration.get(), teacher.get()));
     }
+    return tuning() ? TuneAndWrite(*teacher) : Status::Ok();
+  }
+
+  // The second method: every group of linears sees what the groups before it became.
+  Status QuantizeByGroups() {
+    SDQ_ASSIGN_OR_RETURN(
+        const auto calibration,
+        PairedCalibration::Create(checkpoint_, options_.calibration, options_.calibration_window,
+                                  options_.correction, tuning()));
+    for (int64_t layer = 0; layer < checkpoint_.config().layers; ++layer) {
+      SDQ_RETURN_IF_ERROR(QuantizeLayerByGroups(layer, *calibration));
+    }
     if (!tuning()) return Status::Ok();
-    calibration.reset();
-    return TuneAndWrite(*teacher);
+    calibration->DropStudent();
+    return TuneAndWrite(*calibration->teacher());
   }
 
   Result<std::unique_ptr<Calibration>> MakeCalibration() const {
@@ -199,30 +220,80 @@ class Conversion {
                                       encode_from + (encode_to - encode_from) * share));
       const std::vector<double>* hessian =
           calibration != nullptr ? &hessians.For(weights->weights(), linear.linear) : nullptr;
-      SDQ_ASSIGN_OR_RETURN(EncodedLinear result, EncodeLinear(linear, hessian));
+      SDQ_ASSIGN_OR_RETURN(EncodedLinear result, EncodeLinear(linear, hessian, nullptr));
       encoded.push_back(std::move(result));
     }
     if (calibration != nullptr && layer + 1 < checkpoint_.config().layers) {
       SDQ_RETURN_IF_ERROR(calibration->Advance(
           weights->weights(), TickFor(layer, "running the quantized layer", encode_to, 1.0)));
     }
+    return Keep(std::move(weights), std::move(encoded));
+  }
+
+  // A finished layer waits for tuning, or is written.
+  Status Keep(std::unique_ptr<FloatLayer> layer, std::vector<EncodedLinear> encoded) {
     if (tuning()) {
-      pending_.Add(std::move(weights), std::move(encoded));
+      pending_.Add(std::move(layer), std::move(encoded));
       return Status::Ok();
     }
     PendingLayers finished;
-    finished.Add(std::move(weights), std::move(encoded));
+    finished.Add(std::move(layer), std::move(encoded));
     return finished.Write(*writer_);
+  }
+
+  Status QuantizeLayerByGroups(int64_t layer, PairedCalibration& calibration) {
+    SDQ_ASSIGN_OR_RETURN(auto weights, FloatLayer::Load(checkpoint_, layer));
+    SDQ_ASSIGN_OR_RETURN(const auto original, FloatLayer::Load(checkpoint_, layer));
+    std::vector<EncodedLinear> encoded;
+    const auto group = [&](LinearGroup which, double from, double to) {
+      return QuantizeGroup(layer, which, from, to, *weights, *original, calibration, &encoded);
+    };
+    const bool last = layer + 1 == checkpoint_.config().layers;
+    SDQ_RETURN_IF_ERROR(group(LinearGroup::kAttnIn, 0.0, 0.15));
+    SDQ_RETURN_IF_ERROR(group(LinearGroup::kAttnOut, 0.15, 0.32));
+    SDQ_RETURN_IF_ERROR(calibration.Advance(BlockPart::kAttention, weights->weights(),
+                                            original->weights(),
+                                            TickFor(layer, "running attention", 0.32, 0.45)));
+    SDQ_RETURN_IF_ERROR(group(LinearGroup::kFfnIn, 0.45, 0.6));
+    SDQ_RETURN_IF_ERROR(group(LinearGroup::kFfnMid, 0.6, 0.85));
+    if (!last || tuning()) {
+      SDQ_RETURN_IF_ERROR(calibration.Advance(BlockPart::kFeedForward, weights->weights(),
+                                              original->weights(),
+                                              TickFor(layer, "running feed-forward", 0.85, 1.0)));
+    }
+    return Keep(std::move(weights), std::move(encoded));
+  }
+
+  // Collects what the group's linears need to know and encodes them, within a share of the layer.
+  Status QuantizeGroup(int64_t layer, LinearGroup group, double from, double to,
+                       const FloatLayer& weights, const FloatLayer& original,
+                       PairedCalibration& calibration, std::vector<EncodedLinear>* encoded) {
+    const double middle = from + (to - from) * kCollectShare;
+    SDQ_ASSIGN_OR_RETURN(const GroupMoments moments,
+                         calibration.Collect(group, weights.weights(), original.weights(),
+                                             TickFor(layer, "reading calibration", from, middle)));
+    for (size_t i = 0; i < weights.linears().size(); ++i) {
+      const FloatLayer::NamedLinear& linear = weights.linears()[i];
+      if (GroupOf(weights.weights(), linear.linear) != group) continue;
+      SDQ_RETURN_IF_ERROR(LayerReport(layer, "encoding " + linear.name, middle));
+      const std::vector<float> shift =
+          calibration.Shift(moments, group, *original.linears()[i].linear);
+      SDQ_ASSIGN_OR_RETURN(EncodedLinear result, EncodeLinear(linear, &moments.hessian, &shift));
+      encoded->push_back(std::move(result));
+    }
+    return Status::Ok();
   }
 
   // Encodes, and leaves the reconstruction in the float layer.
   Result<EncodedLinear> EncodeLinear(const FloatLayer::NamedLinear& linear,
-                                     const std::vector<double>* hessian) {
+                                     const std::vector<double>* hessian,
+                                     const std::vector<float>* shift) {
     EncodeInput input;
     input.weights = linear.values->data();
     input.rows = linear.linear->rows;
     input.columns = linear.linear->columns;
     input.hessian = hessian;
+    input.shift = shift;
     input.damping = options_.damping;
     input.seed = options_.seed;
     Result<EncodedLinear> encoded = Encode(input, rates_.at(linear.name));
@@ -289,6 +360,8 @@ class Conversion {
     metadata.Set("quantization.calibration_source", options_.calibration_name);
     if (options_.method == Method::kTrellis) {
       metadata.Set("quantization.window", int64_t(options_.window));
+      metadata.Set("quantization.input_correction", options_.correction.inputs);
+      metadata.Set("quantization.residual_correction", options_.correction.residual);
     } else {
       metadata.Set("quantization.order", int64_t(options_.published.order));
       metadata.Set("quantization.block", int64_t(options_.published.block));

@@ -2,8 +2,9 @@
 //
 // embeddings -> for each layer: load in f32, collect Hessians, encode and write every linear,
 // advance the calibration states through the quantized layer -> final norm, head, metadata.
-// Memory: the largest layer in f32, its Hessians, and the calibration states. With tuning: the
-// whole model in f32, its activations of one window, and the calibration states twice.
+// Memory: the largest layer in f32, its Hessians, and the calibration states; the second method
+// holds the layer and the states twice (paired_calibration.h). With tuning: the whole model in f32,
+// its activations of one window, and the calibration states twice.
 #ifndef SDQ_CONVERTER_PIPELINE_H_
 #define SDQ_CONVERTER_PIPELINE_H_
 
@@ -14,6 +15,7 @@
 
 #include "converter/checkpoint.h"
 #include "converter/encoder.h"
+#include "converter/paired_calibration.h"
 #include "converter/rate.h"
 #include "format/status.h"
 #include "runtime/tokenizer.h"
@@ -47,6 +49,7 @@ struct ConvertOptions {
   size_t calibration_window = 512;
   std::string calibration_name;  // provenance, e.g. base name of the file
   double damping = 0.01;
+  CorrectionOptions correction;  // trellis with calibration: aim at the float model's outputs
   uint64_t seed = 0;
   // Passes over the calibration text that tune scales, biases and norms after all layers are
   // quantized (tuning.h). Needs calibration; holds the whole model in f32.

@@ -27,6 +27,12 @@ Status CheckInput(const EncodeInput& input, const TrellisOptions& options) {
     return Status::InvalidArgument(fmt::format("a Hessian of {} numbers for {} columns",
                                                input.hessian->size(), input.columns));
   }
+  if (input.shift != nullptr && !input.shift->empty() &&
+      (input.hessian == nullptr || input.shift->size() != input.rows * input.columns)) {
+    return Status::InvalidArgument(fmt::format("a shift of {} numbers for {} x {} weights{}",
+                                               input.shift->size(), input.rows, input.columns,
+                                               input.hessian == nullptr ? ", no Hessian" : ""));
+  }
   if (options.rotation_block > input.columns) {
     return Status::InvalidArgument(
         fmt::format("rotation blocks of {} for {} columns", options.rotation_block, input.columns));
@@ -58,6 +64,15 @@ bool NormalizeRows(std::vector<float>* weights, size_t columns, std::vector<doub
     for (size_t i = 0; i < columns; ++i) row[i] = float(double(row[i]) * factor);
   }
   return true;
+}
+
+// Adds the shift's solution to the rotated weights.
+void ShiftWeights(const kernels::Rotation& rotation, const Feedback& feedback,
+                  const std::vector<float>& shift, size_t rows, std::vector<float>* weights) {
+  std::vector<float> change = shift;
+  rotation.ApplyRows(change.data(), rows, feedback.n);
+  SolveRows(feedback, rows, change.data());
+  for (size_t i = 0; i < change.size(); ++i) (*weights)[i] += change[i];
 }
 
 // Per row: w H w^T, w H q^T, q H q^T. `h` null: H = identity.
@@ -127,15 +142,18 @@ Result<EncodedLinear> EncodeTrellis(const EncodeInput& input, const TrellisOptio
   std::vector<float> weights(input.weights, input.weights + rows * n);
   std::vector<double> rms(rows);
   rotation.ApplyRows(weights.data(), rows, n);
-  if (!NormalizeRows(&weights, n, &rms)) {
-    return Status::InvalidArgument("a weight is not finite or too large");
-  }
   std::vector<double> hessian;
   std::optional<Feedback> feedback;
   if (input.hessian != nullptr) {
     hessian = *input.hessian;
     RotateHessian(rotation, &hessian);
     SDQ_ASSIGN_OR_RETURN(feedback, FactorHessian(hessian, n, input.damping));
+    if (input.shift != nullptr && !input.shift->empty()) {
+      ShiftWeights(rotation, *feedback, *input.shift, rows, &weights);
+    }
+  }
+  if (!NormalizeRows(&weights, n, &rms)) {
+    return Status::InvalidArgument("a weight is not finite or too large");
   }
 
   std::vector<int8_t> samples(rows * trellis.RowSamples(n));

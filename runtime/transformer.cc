@@ -32,15 +32,16 @@ struct Block {
   Buffers& buffers;
   const LinearTap& tap;
 
-  // All linears of one input.
+  // All linears of one input. False if the tap left out all of them.
   template <size_t N>
-  void Project(const float* x, size_t stride, std::array<LinearOutput, N> outputs) const {
+  bool Project(const float* x, size_t stride, std::array<LinearOutput, N> outputs) const {
     buffers.input.SetInput(x, tokens, stride);
     size_t count = 0;
     for (const LinearOutput& output : outputs) {
       if (!tap || tap(*output.linear, x, tokens, stride)) outputs[count++] = output;
     }
     ForwardAll({outputs.data(), count}, buffers.input);
+    return count > 0;
   }
 
   void Normalize(const Norm& norm, const float* x, float* y) const {
@@ -89,15 +90,19 @@ struct Block {
 
   void Attention() const {
     const float* x = Enter(layer.attn_norm);
-    Project<3>(x, buffers.hidden,
-               {{{&layer.q, buffers.q, buffers.query},
-                 {&layer.k, buffers.k, buffers.kv},
-                 {&layer.v, buffers.v, buffers.kv}}});
+    if (!Project<3>(x, buffers.hidden,
+                    {{{&layer.q, buffers.q, buffers.query},
+                      {&layer.k, buffers.k, buffers.kv},
+                      {&layer.v, buffers.v, buffers.kv}}})) {
+      return;
+    }
     PositionAndScale();
     StoreKeysAndValues(buffers.k, buffers.v, buffers.kv, first_position, tokens, kv);
     Attend(config, kv, first_position, tokens, buffers.q, buffers, buffers.attended);
-    Project<1>(buffers.attended, buffers.query, {{{&layer.o, buffers.projected, buffers.hidden}}});
-    Leave(layer.attn_norm);
+    if (Project<1>(buffers.attended, buffers.query,
+                   {{{&layer.o, buffers.projected, buffers.hidden}}})) {
+      Leave(layer.attn_norm);
+    }
   }
 
   void Activate() const {
@@ -118,17 +123,16 @@ struct Block {
   void FeedForward() const {
     const float* x = Enter(layer.ffn_norm);
     const bool gated = config.architecture == Architecture::kLlama;
-    if (gated) {
-      Project<2>(
-          x, buffers.hidden,
-          {{{&layer.gate, buffers.gate, buffers.ffn}, {&layer.up, buffers.up, buffers.ffn}}});
-    } else {
-      Project<1>(x, buffers.hidden, {{{&layer.up, buffers.up, buffers.ffn}}});
-    }
+    const LinearOutput up{&layer.up, buffers.up, buffers.ffn};
+    const bool run =
+        gated ? Project<2>(x, buffers.hidden, {{{&layer.gate, buffers.gate, buffers.ffn}, up}})
+              : Project<1>(x, buffers.hidden, {{up}});
+    if (!run) return;
     Activate();
-    Project<1>(gated ? buffers.gate : buffers.up, buffers.ffn,
-               {{{&layer.down, buffers.projected, buffers.hidden}}});
-    Leave(layer.ffn_norm);
+    if (Project<1>(gated ? buffers.gate : buffers.up, buffers.ffn,
+                   {{{&layer.down, buffers.projected, buffers.hidden}}})) {
+      Leave(layer.ffn_norm);
+    }
   }
 };
 
@@ -136,13 +140,13 @@ struct Block {
 
 void RunBlock(const ModelConfig& config, const LayerWeights& layer, const KvLayer& kv,
               std::span<const float> rotary_table, size_t first_position, size_t tokens,
-              float* hidden, BlockWorkspace& workspace, const LinearTap& tap) {
+              float* hidden, BlockWorkspace& workspace, const LinearTap& tap, BlockPart part) {
   if (tokens == 0) return;
   Buffers& buffers = workspace.buffers();
   buffers.FitThreads();
   const Block block{config, layer, kv, rotary_table, first_position, tokens, hidden, buffers, tap};
-  block.Attention();
-  block.FeedForward();
+  if (part != BlockPart::kFeedForward) block.Attention();
+  if (part != BlockPart::kAttention) block.FeedForward();
 }
 
 }  // namespace sdq

@@ -26,7 +26,8 @@ struct KvLayer {
 
 // Called before a linear runs, with its input rows: x[t * stride + c], t < tokens.
 // `linear` is one of the LayerWeights' members. Empty function: no tap. Returning false leaves the
-// linear out: its output, and what follows from it, is then without meaning.
+// linear out: its output, and what follows from it, is then without meaning. Where all linears of
+// an input are left out, the sub-block ends there, before it adds to the residual stream.
 using LinearTap =
     std::function<bool(const Linear& linear, const float* x, size_t tokens, size_t stride)>;
 
@@ -58,11 +59,15 @@ class BlockWorkspace {
   std::unique_ptr<Buffers> buffers_;
 };
 
+// The block, or one of its sub-blocks with its norm and its addition to the residual stream.
+enum class BlockPart { kWhole, kAttention, kFeedForward };
+
 // hidden[tokens][hidden_size], positions first_position .. first_position + tokens - 1 of one
 // sequence whose earlier keys and values are in `kv`; updated in place. tokens <= batch.
 void RunBlock(const ModelConfig& config, const LayerWeights& layer, const KvLayer& kv,
               std::span<const float> rotary_table, size_t first_position, size_t tokens,
-              float* hidden, BlockWorkspace& workspace, const LinearTap& tap);
+              float* hidden, BlockWorkspace& workspace, const LinearTap& tap,
+              BlockPart part = BlockPart::kWhole);
 
 }  // namespace sdq
 

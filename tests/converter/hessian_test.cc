@@ -55,6 +55,28 @@ TEST_CASE("Hessian: A D A^T is the damped matrix") {
   }
 }
 
+TEST_CASE("Hessian: solved rows times the damped matrix are the rows") {
+  const size_t n = GENERATE(size_t{1}, 2, 7, 65, 131);
+  const size_t rows = 11;
+  const std::vector<double> h = RandomHessian(n, n / 2 + 1);
+  const Result<Feedback> f = FactorHessian(h, n, 0.01);
+  REQUIRE(f.ok());
+  std::vector<float> wanted(rows * n), solved;
+  for (size_t i = 0; i < wanted.size(); ++i) wanted[i] = std::sin(float(i) * 0.37f);
+  solved = wanted;
+  SolveRows(*f, rows, solved.data());
+  const double damping = 0.01 * MeanDiagonal(h, n);
+  double worst = 0;
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t j = 0; j < n; ++j) {
+      double sum = damping * double(solved[r * n + j]);
+      for (size_t i = 0; i < n; ++i) sum += double(solved[r * n + i]) * h[i * n + j];
+      worst = std::max(worst, std::abs(sum - double(wanted[r * n + j])));
+    }
+  }
+  CHECK(worst < 2e-4);
+}
+
 TEST_CASE("Hessian: a 2 x 2 factor by hand") {
   // [[5, 2], [2, 4]] = A diag(4, 4) A^T with A = [[1, 0.5], [0, 1]].
   const Result<Feedback> f = FactorHessian({5, 2, 2, 4}, 2, 0.0);

@@ -250,5 +250,50 @@ TEST_CASE("encode trellis: what it cannot encode is an error with a reason") {
   }
 }
 
+TEST_CASE("encode trellis: a shift moves the weights that are aimed at") {
+  constexpr size_t kRows = 19, kColumns = 72;
+  const std::vector<float> weights = GaussianWeights(kRows * kColumns, 7);
+  const std::vector<float> change = GaussianWeights(kRows * kColumns, 8);
+  const std::vector<double> hessian = CorrelatedHessian(kColumns, 9);
+  // shift = change (H + damping), hence W + change is aimed at.
+  double mean = 0;
+  for (size_t i = 0; i < kColumns; ++i) mean += hessian[i * kColumns + i] / double(kColumns);
+  std::vector<float> aimed(weights), shift(weights.size());
+  for (size_t r = 0; r < kRows; ++r) {
+    for (size_t j = 0; j < kColumns; ++j) {
+      double sum = 0.01 * mean * double(change[r * kColumns + j]);
+      for (size_t i = 0; i < kColumns; ++i) {
+        sum += double(change[r * kColumns + i]) * hessian[i * kColumns + j];
+      }
+      shift[r * kColumns + j] = float(sum);
+      aimed[r * kColumns + j] += change[r * kColumns + j];
+    }
+  }
+  EncodeInput input = Input(weights, kColumns, &hessian);
+  input.shift = &shift;
+  const TrellisOptions options = Options(Alphabet::kBinary, 3, 1, 8);
+  const auto shifted = EncodeTrellis(input, options);
+  const auto direct = EncodeTrellis(Input(aimed, kColumns, &hessian), options);
+  REQUIRE(shifted.ok());
+  REQUIRE(direct.ok());
+  CHECK(RelativeErrorUnder(hessian, kColumns, aimed, shifted->reconstructed) <
+        1.1 * RelativeErrorUnder(hessian, kColumns, aimed, direct->reconstructed));
+  CHECK(shifted->relative_error == Approx(direct->relative_error).epsilon(0.1));
+}
+
+TEST_CASE("encode trellis: a shift needs a Hessian and the weights' shape") {
+  const std::vector<float> weights = GaussianWeights(2 * 8, 7);
+  const std::vector<float> shift(2 * 8, 0.0f), wrong(3, 0.0f);
+  const std::vector<double> hessian = Identity(8);
+  const TrellisOptions options = Options(Alphabet::kBinary, 2, 1, 8);
+  EncodeInput input = Input(weights, 8);
+  input.shift = &shift;
+  CHECK(EncodeTrellis(input, options).status().code() == StatusCode::kInvalidArgument);
+  input.hessian = &hessian;
+  CHECK(EncodeTrellis(input, options).ok());
+  input.shift = &wrong;
+  CHECK(EncodeTrellis(input, options).status().code() == StatusCode::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace sdq::test

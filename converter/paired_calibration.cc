@@ -1,0 +1,175 @@
+#include "converter/paired_calibration.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/dense.h"
+#include "kernels/parallel.h"
+
+namespace sdq::converter {
+namespace {
+
+constexpr size_t kChunkTokens = 256;
+
+// The linear whose tap stands for its group.
+const Linear& Representative(const LayerWeights& layer, LinearGroup group) {
+  switch (group) {
+    case LinearGroup::kAttnIn:
+      return layer.q;
+    case LinearGroup::kAttnOut:
+      return layer.o;
+    case LinearGroup::kFfnIn:
+      return layer.up;
+    case LinearGroup::kFfnMid:
+      return layer.down;
+  }
+  return layer.q;
+}
+
+BlockPart PartOf(LinearGroup group) {
+  const bool attention = group == LinearGroup::kAttnIn || group == LinearGroup::kAttnOut;
+  return attention ? BlockPart::kAttention : BlockPart::kFeedForward;
+}
+
+bool AddsToResidual(LinearGroup group) {
+  return group == LinearGroup::kAttnOut || group == LinearGroup::kFfnMid;
+}
+
+// to[m][tokens] = from[tokens][m]^T
+void Transpose(const float* from, size_t tokens, size_t m, float* to) {
+  kernels::ParallelFor(m, 16, [&](size_t begin, size_t end, size_t) {
+    for (size_t i = begin; i < end; ++i) {
+      for (size_t t = 0; t < tokens; ++t) to[i * tokens + t] = from[t * m + i];
+    }
+  });
+}
+
+void Scale(std::vector<double>* values, double factor) {
+  for (double& value : *values) value *= factor;
+}
+
+}  // namespace
+
+LinearGroup GroupOf(const LayerWeights& weights, const Linear* linear) {
+  if (linear == &weights.o) return LinearGroup::kAttnOut;
+  if (linear == &weights.gate || linear == &weights.up) return LinearGroup::kFfnIn;
+  if (linear == &weights.down) return LinearGroup::kFfnMid;
+  return LinearGroup::kAttnIn;
+}
+
+void AccumulateCross(const std::vector<float>& e, size_t m, const std::vector<float>& x, size_t n,
+                     std::vector<double>* sums) {
+  const size_t tokens = x.size() / n;
+  std::vector<float> transposed(m * std::min(tokens, kChunkTokens));
+  std::vector<float> product(m * n);
+  for (size_t first = 0; first < tokens; first += kChunkTokens) {
+    const size_t count = std::min(kChunkTokens, tokens - first);
+    Transpose(e.data() + first * m, count, m, transposed.data());
+    kernels::MatMul(transposed.data(), count, x.data() + first * n, n, product.data(), n, m, n,
+                    count, false);
+    kernels::ParallelFor(m * n, size_t{1} << 14, [&](size_t begin, size_t end, size_t) {
+      for (size_t i = begin; i < end; ++i) (*sums)[i] += double(product[i]);
+    });
+  }
+}
+
+Result<std::unique_ptr<PairedCalibration>> PairedCalibration::Create(
+    const Checkpoint& checkpoint, const std::vector<TokenId>& tokens, size_t window,
+    const CorrectionOptions& options, bool teacher) {
+  std::unique_ptr<PairedCalibration> result(new PairedCalibration());
+  SDQ_ASSIGN_OR_RETURN(result->student_, Calibration::Create(checkpoint, tokens, window));
+  if (teacher || options.any()) {
+    SDQ_ASSIGN_OR_RETURN(result->teacher_, Calibration::Create(checkpoint, tokens, window));
+  }
+  result->options_ = options;
+  return result;
+}
+
+// The group's inputs of one window, [window][columns].
+void PairedCalibration::RunToGroup(Calibration& model, size_t window, LinearGroup group,
+                                   const LayerWeights& layer, std::vector<float>* x) {
+  const std::span<const float> states = model.WindowStates(window);
+  scratch_.assign(states.begin(), states.end());
+  const LinearTap tap = [&](const Linear& linear, const float* input, size_t tokens,
+                            size_t stride) {
+    if (GroupOf(layer, &linear) != group) return true;
+    if (&linear != &Representative(layer, group)) return false;
+    x->resize(tokens * linear.columns);
+    for (size_t t = 0; t < tokens; ++t) {
+      std::copy_n(input + t * stride, linear.columns, x->data() + t * linear.columns);
+    }
+    return false;
+  };
+  model.RunWindow(layer, PartOf(group), scratch_.data(), tap);
+}
+
+// On entry e holds x_f - x, on return alpha W (x_f - x) + rho (r_f - r).
+void PairedCalibration::OutputErrors(size_t window, const Linear& original, std::vector<float>* e) {
+  const size_t tokens = e->size() / original.columns;
+  std::vector<float> outputs(tokens * original.rows);
+  kernels::DenseMatrix matrix = original.dense;
+  matrix.bias = nullptr;
+  kernels::DenseProduct(matrix, e->data(), tokens, original.columns, outputs.data(), original.rows);
+  const std::span<const float> wanted = teacher_->WindowStates(window);
+  const std::span<const float> actual = student_->WindowStates(window);
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    outputs[i] =
+        float(options_.inputs) * outputs[i] + float(options_.residual) * (wanted[i] - actual[i]);
+  }
+  *e = std::move(outputs);
+}
+
+Result<GroupMoments> PairedCalibration::Collect(LinearGroup group, const LayerWeights& quantized,
+                                                const LayerWeights& original,
+                                                const Calibration::Tick& tick) {
+  const Linear& linear = Representative(original, group);
+  const size_t n = linear.columns;
+  const size_t m = AddsToResidual(group) ? linear.rows : n;
+  const bool correct = AddsToResidual(group) ? options_.any() : options_.inputs != 0;
+  GroupMoments moments;
+  moments.hessian.assign(n * n, 0.0);
+  if (correct) moments.cross.assign(m * n, 0.0);
+  std::vector<float> x, e;
+  for (size_t w = 0; w < student_->windows(); ++w) {
+    RunToGroup(*student_, w, group, quantized, &x);
+    kernels::AccumulateGramUpper(x.data(), student_->window(), n, n, moments.hessian.data());
+    if (correct) {
+      RunToGroup(*teacher_, w, group, original, &e);
+      for (size_t i = 0; i < e.size(); ++i) e[i] -= x[i];
+      if (AddsToResidual(group)) OutputErrors(w, linear, &e);
+      AccumulateCross(e, m, x, n, &moments.cross);
+    }
+    if (tick && !tick(w + 1, student_->windows())) return Status::Cancelled("interrupted");
+  }
+  kernels::MirrorUpper(n, moments.hessian.data());
+  Scale(&moments.hessian, 1.0 / double(tokens()));
+  Scale(&moments.cross, 1.0 / double(tokens()));
+  return moments;
+}
+
+std::vector<float> PairedCalibration::Shift(const GroupMoments& moments, LinearGroup group,
+                                            const Linear& original) const {
+  if (moments.cross.empty()) return {};
+  std::vector<float> cross(moments.cross.begin(), moments.cross.end());
+  if (AddsToResidual(group)) return cross;
+  const size_t n = original.columns;
+  for (float& value : cross) value *= float(options_.inputs);
+  std::vector<float> shift(original.rows * n);
+  kernels::MatMul(static_cast<const float*>(original.dense.data), n, cross.data(), n, shift.data(),
+                  n, original.rows, n, n, false);
+  return shift;
+}
+
+Status PairedCalibration::Advance(BlockPart part, const LayerWeights& quantized,
+                                  const LayerWeights& original, const Calibration::Tick& tick) {
+  for (size_t w = 0; w < student_->windows(); ++w) {
+    student_->RunWindow(quantized, part, student_->WindowStates(w).data(), LinearTap());
+    if (teacher_ != nullptr) {
+      teacher_->RunWindow(original, part, teacher_->WindowStates(w).data(), LinearTap());
+    }
+    if (tick && !tick(w + 1, student_->windows())) return Status::Cancelled("interrupted");
+  }
+  return Status::Ok();
+}
+
+}  // namespace sdq::converter

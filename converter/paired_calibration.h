@@ -1,0 +1,91 @@
+// Calibration of the float model and of the quantized one side by side, input group by input group.
+//
+// A linear's weights W are rounded for the inputs x that the quantized model will give it, while
+// the outputs that it should give are those of the float model, W x_f. So W_q should minimize
+//     mean |e + (W - W_q) x|^2,    e = alpha W (x_f - x)  (+ rho (r_f - r) at o and down),
+// where r is the residual stream that the output is added to: what all earlier linears did to it is
+// corrected where there is a chance. With H = mean x x^T and B = mean e x^T this is, up to a
+// constant, the plain objective tr(E H E^T) around W' = W + B H^-1 (converter/encoder.h).
+// alpha = 1 is the asymmetric calibration of GPTAQ (Li et al. 2025) and Qronos (Zhang et al. 2025);
+// the residual term is that of output-adaptive methods such as LoaQ (Lin et al. 2025). Both are
+// scaled down a little, because they fit the calibration text as well as the errors.
+//
+// Memory: the states of both models, and H and B of one group of linears.
+#ifndef SDQ_CONVERTER_PAIRED_CALIBRATION_H_
+#define SDQ_CONVERTER_PAIRED_CALIBRATION_H_
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "converter/calibration.h"
+#include "converter/checkpoint.h"
+#include "converter/float_layer.h"
+#include "format/status.h"
+
+namespace sdq::converter {
+
+// Linears with a common input, in the order in which a block runs them.
+enum class LinearGroup { kAttnIn, kAttnOut, kFfnIn, kFfnMid };
+// The group of one of the members of `weights`.
+LinearGroup GroupOf(const LayerWeights& weights, const Linear* linear);
+
+struct CorrectionOptions {
+  double inputs = 0.75;   // alpha
+  double residual = 1.0;  // rho
+  bool any() const { return inputs != 0 || residual != 0; }
+};
+
+struct GroupMoments {
+  std::vector<double> hessian;  // H [columns][columns]
+  // What the corrections are made of: kAttnIn and kFfnIn mean (x_f - x) x^T [columns][columns], the
+  // others B itself, [rows][columns]. Empty without corrections.
+  std::vector<double> cross;
+};
+
+class PairedCalibration {
+ public:
+  // As Calibration::Create. `teacher`: run the float model even if nothing is corrected.
+  static Result<std::unique_ptr<PairedCalibration>> Create(const Checkpoint& checkpoint,
+                                                           const std::vector<TokenId>& tokens,
+                                                           size_t window,
+                                                           const CorrectionOptions& options,
+                                                           bool teacher);
+
+  // quantized: linears of earlier groups hold their reconstruction, those of `group` and later ones
+  // their float weights. original: float weights. kCancelled if `tick` returns false.
+  Result<GroupMoments> Collect(LinearGroup group, const LayerWeights& quantized,
+                               const LayerWeights& original, const Calibration::Tick& tick);
+  // B of a linear of the group, [rows][columns]; empty without corrections.
+  std::vector<float> Shift(const GroupMoments& moments, LinearGroup group,
+                           const Linear& original) const;
+
+  // Takes both models' states through a sub-block whose linears are quantized.
+  Status Advance(BlockPart part, const LayerWeights& quantized, const LayerWeights& original,
+                 const Calibration::Tick& tick);
+
+  // The float model; null if it does not run.
+  const Calibration* teacher() const { return teacher_.get(); }
+  size_t tokens() const { return student_->tokens(); }
+  // Frees what only the quantized model needs; then nothing but teacher() may be used.
+  void DropStudent() { student_.reset(); }
+
+ private:
+  PairedCalibration() = default;
+  void RunToGroup(Calibration& model, size_t window, LinearGroup group, const LayerWeights& layer,
+                  std::vector<float>* x);
+  void OutputErrors(size_t window, const Linear& original, std::vector<float>* e);
+
+  CorrectionOptions options_;
+  std::unique_ptr<Calibration> student_, teacher_;
+  std::vector<float> scratch_;  // states of one window
+};
+
+// sums[m][n] += sum over tokens of e^T x, e[tokens][m], x[tokens][n]: f32 over at most 256 tokens,
+// then f64. Fixed order: independent of the thread count.
+void AccumulateCross(const std::vector<float>& e, size_t m, const std::vector<float>& x, size_t n,
+                     std::vector<double>* sums);
+
+}  // namespace sdq::converter
+
+#endif  // SDQ_CONVERTER_PAIRED_CALIBRATION_H_
