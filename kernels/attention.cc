@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "kernels/float16.h"
 #include "kernels/vector_math.h"
@@ -10,6 +11,7 @@
 #define HWY_TARGET_INCLUDE "kernels/attention.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/attention_tile-inl.h"
 #include "kernels/reduce-inl.h"
 #include "kernels/simd-inl.h"
 
@@ -118,31 +120,109 @@ HWY_INLINE void MixPart(const float* weights, const typename Element::Raw* v, si
   }
 }
 
+// Adds weights[p] * v[p * stride + 0 ... n) for p in [begin, end) to out.
 template <class Element>
-void Attend(const float* q, const typename Element::Raw* keys, const typename Element::Raw* values,
-            size_t stride, size_t length, size_t dim, float* scores, float* out) {
-  for (size_t p = 0; p < length; ++p) scores[p] = Score<Element>(q, keys + p * stride, dim);
-  const double sum = ExpInPlace(scores, length, MaxOf(scores, length));
-
-  const size_t lanes = hn::Lanes(FloatTag());
-  size_t i = 0;
-  for (; i + 4 * lanes <= dim; i += 4 * lanes) {
-    MixFour<Element>(scores, values + i, stride, length, out + i);
+void MixMore(const float* weights, const typename Element::Raw* v, size_t stride, size_t begin,
+             size_t end, size_t n, float* out) {
+  const FloatTag d;
+  const size_t lanes = hn::Lanes(d);
+  for (size_t p = begin; p < end; ++p) {
+    const FloatVec weight = hn::Set(d, weights[p]);
+    const typename Element::Raw* row = v + p * stride;
+    size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+      hn::StoreU(hn::MulAdd(weight, Element::Load(d, row + i), hn::LoadU(d, out + i)), d, out + i);
+    }
+    if (i < n) {
+      const FloatVec sum = LoadPart(d, out + i, n - i);
+      StorePart(d, hn::MulAdd(weight, LoadPart<Element>(d, row + i, n - i), sum), out + i, n - i);
+    }
   }
-  for (; i < dim; i += lanes) {
-    MixPart<Element>(scores, values + i, stride, length, std::min(lanes, dim - i), out + i);
-  }
-  ScaleInPlace(out, dim, length > 0 ? static_cast<float>(1.0 / sum) : 0.0f);
 }
 
-void AttendHeadTarget(const float* q, const void* keys, const void* values, KvType type,
-                      size_t stride, size_t length, size_t dim, float* scores, float* out) {
+// Values [i, dim) of one query.
+template <class Element>
+void MixFrom(const float* weights, const typename Element::Raw* values, size_t stride,
+             size_t length, size_t i, size_t dim, float* out) {
+  const size_t lanes = hn::Lanes(FloatTag());
+  for (; i + 4 * lanes <= dim; i += 4 * lanes) {
+    MixFour<Element>(weights, values + i, stride, length, out + i);
+  }
+  for (; i < dim; i += lanes) {
+    MixPart<Element>(weights, values + i, stride, length, std::min(lanes, dim - i), out + i);
+  }
+}
+
+// What kQueries queries have in common: positions [0, shared).
+template <class Element, size_t kQueries>
+void MixShared(const float* const* weights, const typename Element::Raw* values, size_t stride,
+               size_t shared, size_t dim, float* const* out) {
+  size_t i = 0;
+#if SDQ_HAS_ATTENTION_TILES
+  for (; i + 64 <= dim; i += 64) {
+    MixTile<Element, kQueries, 4>(weights, values, stride, shared, i, out);
+  }
+  for (; i + 16 <= dim; i += 16) {
+    MixTile<Element, kQueries, 1>(weights, values, stride, shared, i, out);
+  }
+#endif
+  for (size_t a = 0; a < kQueries && i < dim; ++a) {
+    MixFrom<Element>(weights[a], values, stride, shared, i, dim, out[a]);
+  }
+}
+
+template <class Element, size_t kQueries>
+void Attend(const AttentionQuery* queries, const typename Element::Raw* keys,
+            const typename Element::Raw* values, size_t stride, size_t dim) {
+  const float* q[kQueries];
+  float* scores[kQueries];
+  float* out[kQueries];
+  double sums[kQueries];
+  size_t shared = queries[0].length;
+  for (size_t a = 0; a < kQueries; ++a) {
+    q[a] = queries[a].q;
+    scores[a] = queries[a].scores;
+    out[a] = queries[a].out;
+    shared = std::min(shared, queries[a].length);
+  }
+  size_t done = 0;
+#if SDQ_HAS_ATTENTION_TILES
+  done = ScoreTiles<Element, kQueries>(q, keys, stride, shared, dim, scores);
+#endif
+  for (size_t a = 0; a < kQueries; ++a) {
+    const size_t length = queries[a].length;
+    for (size_t p = done; p < length; ++p) {
+      scores[a][p] = Score<Element>(q[a], keys + p * stride, dim);
+    }
+    sums[a] = ExpInPlace(scores[a], length, MaxOf(scores[a], length));
+  }
+  MixShared<Element, kQueries>(scores, values, stride, shared, dim, out);
+  for (size_t a = 0; a < kQueries; ++a) {
+    const size_t length = queries[a].length;
+    MixMore<Element>(scores[a], values, stride, shared, length, dim, out[a]);
+    ScaleInPlace(out[a], dim, length > 0 ? static_cast<float>(1.0 / sums[a]) : 0.0f);
+  }
+}
+
+template <class Element>
+void AttendAll(std::span<const AttentionQuery> queries, const void* keys, const void* values,
+               size_t stride, size_t dim) {
+  using Raw = typename Element::Raw;
+  const Raw* k = static_cast<const Raw*>(keys);
+  const Raw* v = static_cast<const Raw*>(values);
+  size_t i = 0;
+  for (; i + 4 <= queries.size(); i += 4) {
+    Attend<Element, 4>(queries.data() + i, k, v, stride, dim);
+  }
+  for (; i < queries.size(); ++i) Attend<Element, 1>(queries.data() + i, k, v, stride, dim);
+}
+
+void AttendTarget(std::span<const AttentionQuery> queries, const void* keys, const void* values,
+                  KvType type, size_t stride, size_t dim) {
   if (type == KvType::kF32) {
-    Attend<ElementF32>(q, static_cast<const float*>(keys), static_cast<const float*>(values),
-                       stride, length, dim, scores, out);
+    AttendAll<ElementF32>(queries, keys, values, stride, dim);
   } else {
-    Attend<ElementF16>(q, static_cast<const uint16_t*>(keys), static_cast<const uint16_t*>(values),
-                       stride, length, dim, scores, out);
+    AttendAll<ElementF16>(queries, keys, values, stride, dim);
   }
 }
 
@@ -154,7 +234,7 @@ namespace sdq::kernels {
 
 HWY_EXPORT(RotaryTarget);
 HWY_EXPORT(StoreF16Target);
-HWY_EXPORT(AttendHeadTarget);
+HWY_EXPORT(AttendTarget);
 
 void Rotary(float* x, size_t heads, size_t dim, const float* cos_sin) {
   HWY_DYNAMIC_DISPATCH(RotaryTarget)(x, heads, dim, cos_sin);
@@ -168,9 +248,15 @@ void StoreKv(const float* src, size_t n, KvType type, void* dst) {
   }
 }
 
+void Attend(std::span<const AttentionQuery> queries, const void* keys, const void* values,
+            KvType type, size_t stride, size_t dim) {
+  HWY_DYNAMIC_DISPATCH(AttendTarget)(queries, keys, values, type, stride, dim);
+}
+
 void AttendHead(const float* q, const void* keys, const void* values, KvType type, size_t stride,
                 size_t length, size_t dim, float* scores, float* out) {
-  HWY_DYNAMIC_DISPATCH(AttendHeadTarget)(q, keys, values, type, stride, length, dim, scores, out);
+  const AttentionQuery query{q, length, scores, out};
+  Attend({&query, 1}, keys, values, type, stride, dim);
 }
 
 }  // namespace sdq::kernels

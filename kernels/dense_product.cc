@@ -40,6 +40,38 @@ struct Epilogue {
   const DenseMatrix& matrix;
 };
 
+// The same for a group of rows, whose factors are widened once.
+class RowFactors {
+ public:
+  RowFactors(const DenseMatrix& w, size_t first, size_t rows) {
+    for (size_t r = 0; r < rows; ++r) {
+      bias_[r] = w.bias != nullptr ? w.bias[first + r] : 0.0f;
+      scale_[r] =
+          w.type == ElementType::kQ8 ? w.scale_base * F32FromF16(w.scales_f16[first + r]) : 1.0f;
+    }
+  }
+  float Finish(float sum, size_t r) const { return scale_[r] * sum + bias_[r]; }
+
+ private:
+  float scale_[kGroupRows] = {}, bias_[kGroupRows] = {};
+};
+
+// totals[i] = sum of the lanes of vector i of a tile.
+HWY_INLINE void SumTile(const float* sums, float* totals) {
+  const FloatTag d;
+#if HWY_TARGET == HWY_AVX3
+  static_assert(kGroupRows * kTileTokens == 16);
+  FloatVec v[16];
+#pragma GCC unroll 16
+  for (size_t i = 0; i < 16; ++i) v[i] = hn::LoadU(d, sums + 16 * i);
+  hn::StoreU(SumLanesOfSixteen(v), d, totals);
+#else
+  for (size_t i = 0; i < kGroupRows * kTileTokens; ++i) {
+    totals[i] = SumLanes(d, hn::LoadU(d, sums + i * hn::Lanes(d)));
+  }
+#endif
+}
+
 // How far ahead of its use a row is fetched: hardware prefetchers stop at page borders. Measured on
 // 8-bit rows, this brings the product from 70% to 95% of the speed of a plain read.
 inline constexpr uintptr_t kFetchAheadBytes = 4096;
@@ -175,13 +207,13 @@ void ProductRowGroup(const DenseMatrix& w, const TokenBlock& block, size_t first
     }
   }
 
-  const FloatTag d;
-  const Epilogue finish(w);
-  for (size_t t = 0; t < block.tokens; ++t) {
-    const float* tile = sums + (t / kTileTokens) * tile_sums;
-    for (size_t r = 0; r < rows; ++r) {
-      const float* v = tile + (r * kTileTokens + t % kTileTokens) * lanes;
-      block.y[t * block.y_stride + first + r] = finish(SumLanes(d, hn::LoadU(d, v)), first + r);
+  const RowFactors factors(w, first, rows);
+  for (size_t t = 0; t < block.tokens; t += kTileTokens) {
+    float totals[kGroupRows * kTileTokens];
+    SumTile(sums + t / kTileTokens * tile_sums, totals);
+    for (size_t j = 0; j < std::min(kTileTokens, block.tokens - t); ++j) {
+      float* y = block.y + (t + j) * block.y_stride + first;
+      for (size_t r = 0; r < rows; ++r) y[r] = factors.Finish(totals[r * kTileTokens + j], r);
     }
   }
 }

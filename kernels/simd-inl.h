@@ -98,7 +98,45 @@ HWY_INLINE void StorePart(FloatTag d, FloatVec v, float* p, size_t count) {
   std::memcpy(p, lanes, count * sizeof(float));
 }
 
+#if HWY_TARGET == HWY_AVX3
+
+// Halves are added to halves: lanes 8 apart, 4, 2, 1.
+HWY_INLINE float SumLanes(FloatTag, FloatVec v) {
+  const __m256 eight =
+      _mm256_add_ps(_mm512_castps512_ps256(v.raw), _mm512_extractf32x8_ps(v.raw, 1));
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+// Lane i is SumLanes(v[i]): the same additions, of several vectors at once.
+HWY_INLINE FloatVec SumLanesOfSixteen(const FloatVec* v) {
+  const auto halves = [](__m512 a, __m512 b) HWY_ATTR {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, _MM_SHUFFLE(1, 0, 1, 0)),
+                         _mm512_shuffle_f32x4(a, b, _MM_SHUFFLE(3, 2, 3, 2)));
+  };
+  __m512 four[4];  // [m]: blocks of 4 lanes of vectors m, 4 + m, 8 + m, 12 + m
+#pragma GCC unroll 4
+  for (size_t m = 0; m < 4; ++m) {
+    const __m512 low = halves(v[m].raw, v[4 + m].raw);
+    const __m512 high = halves(v[8 + m].raw, v[12 + m].raw);
+    four[m] = _mm512_add_ps(_mm512_shuffle_f32x4(low, high, _MM_SHUFFLE(2, 0, 2, 0)),
+                            _mm512_shuffle_f32x4(low, high, _MM_SHUFFLE(3, 1, 3, 1)));
+  }
+  const auto twos = [](__m512 a, __m512 b) HWY_ATTR {
+    return _mm512_add_ps(_mm512_shuffle_ps(a, b, _MM_SHUFFLE(1, 0, 1, 0)),
+                         _mm512_shuffle_ps(a, b, _MM_SHUFFLE(3, 2, 3, 2)));
+  };
+  const __m512 low = twos(four[0], four[1]), high = twos(four[2], four[3]);
+  return FloatVec{_mm512_add_ps(_mm512_shuffle_ps(low, high, _MM_SHUFFLE(2, 0, 2, 0)),
+                                _mm512_shuffle_ps(low, high, _MM_SHUFFLE(3, 1, 3, 1)))};
+}
+
+#else
+
 HWY_INLINE float SumLanes(FloatTag d, FloatVec v) { return hn::GetLane(hn::SumOfLanes(d, v)); }
+
+#endif
 
 }  // namespace sdq::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

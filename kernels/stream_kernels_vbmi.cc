@@ -110,7 +110,7 @@ SDQ_VBMI_INLINE void SumPlane(const Constants& c, const SegmentArgs& args, const
       if constexpr (kTokens == 1) FetchAhead(args, at);
       Step step;
       step.Index(c, at);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (size_t token = 0; token < kTokens; ++token) {
         __m512i& sum = acc[tile * kTokens + token];
         sum = step.Add(c, tables + token * args.token_stride + g * Step::kGroupBytes, sum);
@@ -142,11 +142,17 @@ SDQ_VBMI_INLINE void SumTiles(const Constants& c, const SegmentArgs& args, size_
   }
 }
 
-// Sixteen 32-bit sums' registers at most: 4 tiles x 1 token (decode) or 2 tiles x 4 tokens.
+// Sixteen 32-bit sums' registers at most: 4 tiles x 1 token (decode) or 2 tiles x 8 tokens, whose
+// tables of a segment leave room for the tiles' bits in the first cache.
 template <class Step>
 SDQ_VBMI_INLINE void Segment(const SegmentArgs& args) {
   const Constants c = MakeConstants();
   size_t token = 0;
+  for (; token + 8 <= args.tokens; token += 8) {
+    size_t tile = 0;
+    for (; tile + 2 <= args.tiles; tile += 2) SumTiles<Step, 2, 8>(c, args, tile, token);
+    for (; tile < args.tiles; ++tile) SumTiles<Step, 1, 8>(c, args, tile, token);
+  }
   for (; token + 4 <= args.tokens; token += 4) {
     size_t tile = 0;
     for (; tile + 2 <= args.tiles; tile += 2) SumTiles<Step, 2, 4>(c, args, tile, token);

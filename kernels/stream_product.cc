@@ -12,10 +12,12 @@
 namespace sdq::kernels {
 namespace {
 
-// With one token the bitstream is read forward in four tiles at once; with several, a segment of
-// eight tiles (16 KB) stays in the first cache while the tokens' tables pass by.
+// With one token the bitstream is read forward in four tiles at once. With several, a segment of
+// eight tiles (16 KB) stays in the first cache while the tokens' tables pass by, and the tables of
+// a segment (128 KB) stay in the second one while 32 tiles pass by.
 constexpr size_t kDecodeTiles = 4;
-constexpr size_t kBatchTiles = 8;
+constexpr size_t kCachedTiles = 8;
+constexpr size_t kBatchTiles = 32;
 constexpr size_t kBatchTokens = 32;
 constexpr size_t kMostAhead = size_t{256} << 10;
 // Bytes (of cached bits, times tokens) that take a thread about as long as a hand-off.
@@ -73,12 +75,14 @@ class TileBatch {
       const bool last = s + 1 == layout_.segments.size() || layout_.segments[s + 1].block != block;
       if (w_.per_block && last) FinishBlock(block);
     }
+    BlockFactors scales, means;
+    if (!w_.per_block) WidenFactors(first_tile_ * kTileRows, 1, scales, means);
     for (size_t t = 0; t < tokens_; ++t) {
       float* y = out.y + (first_token_ + t) * out.stride + first_tile_ * kTileRows;
       if (w_.per_block) {
         std::copy(total_[t], total_[t] + rows_, y);
       } else {
-        FinishRows(t, y);
+        FinishRows(t, scales, means, y);
       }
       if (w_.bias == nullptr) continue;
       const float* bias = w_.bias + first_tile_ * kTileRows;
@@ -101,23 +105,24 @@ class TileBatch {
     args.tile_stride = layout_.tile_bytes();
     args.plane_stride = layout_.planes == 2 ? layout_.row_bytes * kTileRows : 0;
     args.bytes = segment.bytes;
-    args.tiles = tiles_;
     args.tables = operand_.data + first_token_ * operand_.token_bytes + operand_.segment_offset[s];
     args.scale = operand_.Header(first_token_) + s;
     args.token_stride = operand_.token_bytes;
     args.tokens = tokens_;
-    args.acc = acc_[0];
     args.acc_stride = kBatchTiles * kTileRows;
     args.fetch_ahead = fetch_ahead_;
-    operand_.kernel(args);
+    for (size_t tile = 0; tile < tiles_; tile += kCachedTiles) {
+      args.tiles = std::min(kCachedTiles, tiles_ - tile);
+      args.acc = acc_[0] + tile * kTileRows;
+      operand_.kernel(args);
+      args.bits += args.tiles * args.tile_stride;
+    }
   }
 
   // total += scale * acc + mean * (sum of u), and acc = 0.
   void FinishBlock(size_t block) {
-    const size_t first = first_tile_ * kTileRows * layout_.blocks + block;
     BlockFactors scales, means;
-    Widen(w_.scales_f16 + first, w_.scale_base, scales);
-    if (w_.means_f16 != nullptr) Widen(w_.means_f16 + first, w_.mean_base, means);
+    WidenFactors(first_tile_ * kTileRows * layout_.blocks + block, layout_.blocks, scales, means);
     for (size_t t = 0; t < tokens_; ++t) {
       for (size_t r = 0; r < rows_; ++r) total_[t][r] += scales[r] * acc_[t][r];
       if (w_.means_f16 != nullptr) {
@@ -128,11 +133,17 @@ class TileBatch {
     Clear(acc_);
   }
 
-  // base times the rows' f16 values of one block. Gathered first, so that the conversion, which
-  // decides nothing (the values are finite), runs in vectors.
-  void Widen(const uint16_t* f16, float base, BlockFactors& out) const {
+  // Scales and, if there are any, means of the rows, from element `first` on.
+  void WidenFactors(size_t first, size_t stride, BlockFactors& scales, BlockFactors& means) const {
+    Widen(w_.scales_f16 + first, stride, w_.scale_base, scales);
+    if (w_.means_f16 != nullptr) Widen(w_.means_f16 + first, stride, w_.mean_base, means);
+  }
+
+  // base times the rows' f16 values. Gathered first, so that the conversion, which decides nothing
+  // (the values are finite), runs in vectors.
+  void Widen(const uint16_t* f16, size_t stride, float base, BlockFactors& out) const {
     uint32_t halves[kBatchTiles * kTileRows];
-    for (size_t r = 0; r < rows_; ++r) halves[r] = f16[r * layout_.blocks];
+    for (size_t r = 0; r < rows_; ++r) halves[r] = f16[r * stride];
     for (size_t r = 0; r < rows_; ++r) {
       const float magnitude = std::bit_cast<float>((halves[r] & 0x7fffu) << 13) * 0x1p112f;
       const uint32_t sign = (halves[r] & 0x8000u) << 16;
@@ -140,14 +151,13 @@ class TileBatch {
     }
   }
 
-  void FinishRows(size_t t, float* y) const {
-    const size_t first_row = first_tile_ * kTileRows;
-    for (size_t r = 0; r < rows_; ++r) y[r] = RowScale(w_, first_row + r) * acc_[t][r];
+  void FinishRows(size_t t, const BlockFactors& scales, const BlockFactors& means, float* y) const {
+    for (size_t r = 0; r < rows_; ++r) y[r] = scales[r] * acc_[t][r];
     if (w_.means_f16 == nullptr) return;
     const float* block_sums = operand_.Header(first_token_ + t) + layout_.segments.size();
     float sum = 0.0f;
     for (size_t b = 0; b < layout_.blocks; ++b) sum += block_sums[b];
-    for (size_t r = 0; r < rows_; ++r) y[r] += RowMean(w_, first_row + r) * sum;
+    for (size_t r = 0; r < rows_; ++r) y[r] += means[r] * sum;
   }
 
   const StreamMatrix& w_;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace sdq::kernels {
 
@@ -30,10 +31,19 @@ enum class KvType : uint8_t { kF32 = 1, kF16 = 2 };
 // Converts n floats into cache elements at dst.
 void StoreKv(const float* src, size_t n, KvType type, void* dst);
 
-// One query head over `length` cached positions of its KV head:
+// One query head over the first `length` cached positions of its KV head:
 //   out = softmax(q . K / scale-free: the caller has scaled q) V.
-// keys and values: element (p, i) at p * stride + i (in elements of `type`). scores: length floats
-// of scratch. q, out: dim floats.
+struct AttentionQuery {
+  const float* q = nullptr;  // dim floats
+  size_t length = 0;
+  float* scores = nullptr;  // length floats of scratch
+  float* out = nullptr;     // dim floats
+};
+// Queries of one KV head, each as if alone, bit for bit; groups of four are fastest, of like
+// length. keys and values: element (p, i) at p * stride + i (in elements of `type`).
+void Attend(std::span<const AttentionQuery> queries, const void* keys, const void* values,
+            KvType type, size_t stride, size_t dim);
+// One query.
 void AttendHead(const float* q, const void* keys, const void* values, KvType type, size_t stride,
                 size_t length, size_t dim, float* scores, float* out);
 

@@ -1,5 +1,8 @@
 #include "runtime/attention.h"
 
+#include <algorithm>
+#include <array>
+
 #include "kernels/parallel.h"
 #include "runtime/block_buffers.h"
 
@@ -29,23 +32,31 @@ void Attend(const ModelConfig& config, const KvLayer& kv, size_t first_position,
   const size_t heads = static_cast<size_t>(config.heads);
   const size_t group = heads / static_cast<size_t>(config.kv_heads);
   const size_t kv_width = buffers.kv;
-  // Heads in the outer place: a thread's consecutive tokens read the same keys and values, and
-  // every thread gets its share of late (long) and early (short) tokens.
+  const size_t kv_heads = static_cast<size_t>(config.kv_heads);
+  // The queries of a KV head, tokens ascending, in tiles that read keys and values together.
+  // Heads in the outer place: a thread's consecutive tiles read the same keys and values, and every
+  // thread gets its share of late (long) and early (short) tokens.
+  const size_t queries = tokens * group, tiles = (queries + kAttentionTile - 1) / kAttentionTile;
   const auto attend = [&](size_t begin, size_t end, size_t thread) {
-    float* scores = buffers.scores + thread * buffers.score_stride;
+    float* scores = buffers.scores + thread * kAttentionTile * buffers.score_stride;
     for (size_t i = begin; i < end; ++i) {
-      const size_t head = i / tokens;
-      const size_t token = i % tokens;
-      const size_t query = token * buffers.query + head * dim;
-      const size_t column = head / group * dim;
-      kernels::AttendHead(q + query, At(kv.keys, kv.type, column), At(kv.values, kv.type, column),
-                          kv.type, kv_width, first_position + token + 1, dim, scores, out + query);
+      const size_t kv_head = i / tiles, first = i % tiles * kAttentionTile;
+      const size_t count = std::min(kAttentionTile, queries - first);
+      std::array<kernels::AttentionQuery, kAttentionTile> tile;
+      for (size_t j = 0; j < count; ++j) {
+        const size_t token = (first + j) / group, head = kv_head * group + (first + j) % group;
+        const size_t at = token * buffers.query + head * dim;
+        tile[j] = {q + at, first_position + token + 1, scores + j * buffers.score_stride, out + at};
+      }
+      const size_t column = kv_head * dim;
+      kernels::Attend({tile.data(), count}, At(kv.keys, kv.type, column),
+                      At(kv.values, kv.type, column), kv.type, kv_width, dim);
     }
   };
   // Multiply-adds that are worth a hand-off.
   constexpr size_t kWorthwhile = size_t{1} << 14;
-  const size_t grain = 1 + kWorthwhile / (2 * dim * (first_position + tokens));
-  kernels::ParallelFor(heads * tokens, grain, attend);
+  const size_t tile_cost = 2 * kAttentionTile * dim * (first_position + tokens);
+  kernels::ParallelFor(kv_heads * tiles, 1 + kWorthwhile / tile_cost, attend);
 }
 
 }  // namespace sdq

@@ -10,6 +10,9 @@
 
 namespace sdq {
 
+// Queries of a KV head that attend together.
+inline constexpr size_t kAttentionTile = 4;
+
 struct BlockWorkspace::Buffers {
   size_t batch = 0;
   // Row strides of the arrays below, in floats.
@@ -24,7 +27,7 @@ struct BlockWorkspace::Buffers {
   float* up = nullptr;         // [batch][ffn]
   uint8_t* tables = nullptr;   // batch tables of the largest map
   PreparedInput input;
-  // Per thread: attention scores of max_context floats, and the maps' scratch.
+  // Per thread: attention scores of kAttentionTile times max_context floats, and the maps' scratch.
   size_t threads = 0;
   size_t score_stride = 0;    // floats
   size_t scratch_stride = 0;  // bytes

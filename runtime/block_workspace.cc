@@ -45,7 +45,7 @@ size_t CarveTokens(const ModelConfig& config, size_t table_bytes, uint8_t* base,
 
 size_t CarveThreads(size_t threads, uint8_t* base, BlockWorkspace::Buffers* b) {
   Carver carver(base);
-  b->scores = carver.Floats(threads, b->score_stride);
+  b->scores = carver.Floats(SaturatingMul(threads, kAttentionTile), b->score_stride);
   b->scratch = carver.Bytes(SaturatingMul(threads, b->scratch_stride));
   return carver.used();
 }

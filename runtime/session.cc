@@ -17,8 +17,11 @@ namespace sdq {
 namespace {
 
 // Positions whose logits AppendAll computes at once: enough to share each row of the head, few
-// enough that the logits of a large vocabulary stay small.
-constexpr size_t kHeadChunk = 8;
+// enough that the logits of a large vocabulary stay at about four megabytes.
+size_t HeadChunk(size_t vocab_size, size_t batch) {
+  constexpr size_t kLogits = size_t{1} << 20;
+  return std::min(batch, std::clamp<size_t>(kLogits / std::max<size_t>(vocab_size, 1), 8, 64));
+}
 
 size_t PhysicalMemoryBytes() {
   const long pages = ::sysconf(_SC_PHYS_PAGES);
@@ -98,7 +101,7 @@ Session::Impl::Impl(const Model& m, const SessionOptions& o)
 
 size_t Session::Impl::Carve(uint8_t* base) {
   Carver carver(base);
-  const size_t chunk = std::min(kHeadChunk, options.batch);
+  const size_t chunk = HeadChunk(vocab_size, options.batch);
   hidden = carver.Floats(options.batch, hidden_size);
   head_input = carver.Floats(chunk, hidden_size);
   if (projected) {
@@ -271,7 +274,7 @@ Status Session::AppendAll(
   Impl& impl = *impl_;
   SDQ_RETURN_IF_ERROR(impl.CheckTokens(tokens));
   impl.has_logits = false;
-  const size_t chunk = std::min(kHeadChunk, impl.options.batch);
+  const size_t chunk = HeadChunk(impl.vocab_size, impl.options.batch);
   const size_t vocab = impl.vocab_size;
   for (size_t done = 0; done < tokens.size();) {
     const size_t count = std::min(tokens.size() - done, impl.options.batch);

@@ -149,6 +149,35 @@ TEST_CASE("attention of a head equals its formula for both cache types") {
   }
 }
 
+TEST_CASE("queries that attend together get the bits that each gets alone") {
+  for (const size_t dim : {1u, 16u, 20u, 36u, 64u, 80u, 128u, 150u}) {
+    for (const size_t length : {1u, 3u, 17u, 64u}) {
+      const size_t stride = dim + 3, count = 7;
+      const Cache keys(length + count, stride, dim, 1);
+      const Cache values(length + count, stride, dim, 2);
+      const std::vector<float> q = RandomFloats(count * dim, 3, 0.3f);
+      ForEachTarget([&] {
+        for (const KvType type : {KvType::kF32, KvType::kF16}) {
+          INFO("dim " << dim << " length " << length << " type " << int(type));
+          std::vector<float> together(count * dim), alone(count * dim);
+          std::vector<std::vector<float>> scores(count, std::vector<float>(length + count));
+          std::vector<kernels::AttentionQuery> queries;
+          for (size_t i = 0; i < count; ++i) {
+            const size_t own = length + i * 5 % count;  // in no order
+            const float* own_q = q.data() + i * dim;
+            queries.push_back({own_q, own, scores[i].data(), together.data() + i * dim});
+            std::vector<float> own_scores(own);
+            kernels::AttendHead(own_q, keys.data(type), values.data(type), type, stride, own, dim,
+                                own_scores.data(), alone.data() + i * dim);
+          }
+          kernels::Attend(queries, keys.data(type), values.data(type), type, stride, dim);
+          CHECK(SameBits(together, alone));
+        }
+      });
+    }
+  }
+}
+
 TEST_CASE("attention with NaN or without positions does not go astray") {
   ForEachTarget([] {
     const size_t dim = 20;
