@@ -72,6 +72,9 @@ void DeclareMethod(CLI::App& app, Options& o) {
          "--window", o.convert.window,
          "trellis: samples that a weight depends on, 2^L states (default 8; ternary 3^L, 5)")
       ->check(IntegerFrom(1, 16));
+  app.add_option("--scale-tries", o.convert.scale_tries,
+                 "trellis with --calib: row scales to try, each costs a search (default 3)")
+      ->check(IntegerFrom(1, int(converter::kMaxScaleTries)));
   app.add_option("--order", o.convert.published.order,
                  "sdq: order of the modulator, 1 (default) or 2")
       ->check(IntegerFrom(1, 2));
@@ -114,7 +117,7 @@ void Declare(CLI::App& app, Options& o) {
                  "passes over the calibration text that tune scales, biases and norms towards the "
                  "float model's predictions (default 0; holds the whole model in memory)")
       ->check(CLI::Range(0, 100));
-  app.add_option("--tune-rate", o.convert.tuning_rate, "step size of that (default 0.001)")
+  app.add_option("--tune-rate", o.convert.tuning_rate, "step size of that (default 0.003)")
       ->check(CLI::Range(1e-7, 1.0));
   app.add_option("--seed", o.convert.seed, "seed of the rotation signs (default 0)")
       ->check(IntegerFrom(0));

@@ -71,12 +71,16 @@ struct PublishedOptions {
 Result<EncodedLinear> EncodePublished(const EncodeInput& input, const PublishedOptions& options);
 
 // ---- Polyphase decimator + trellis modulator, trellis_encoder.cc ----
+inline constexpr uint32_t kMaxScaleTries = 6;
 struct TrellisOptions {
   format::Alphabet alphabet = format::Alphabet::kBinary;
   uint32_t osr_num = 2, osr_den = 1;
   uint32_t window = 8;            // L: 2^L (3^L) states
   uint32_t rotation_block = 0;    // 0 = the whole row
   uint32_t feedback_window = 64;  // columns over which each survivor carries its own errors
+  // With a Hessian: row scales to try, 1 to kMaxScaleTries; every row keeps its best. The search
+  // with error feedback is not exact, and feedback widens what it aims at: both are gained from.
+  uint32_t scale_tries = 1;
 };
 Result<EncodedLinear> EncodeTrellis(const EncodeInput& input, const TrellisOptions& options);
 

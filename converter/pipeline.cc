@@ -319,6 +319,7 @@ class Conversion {
     trellis.osr_num = rate.num;
     trellis.osr_den = rate.den;
     trellis.window = options_.window;
+    trellis.scale_tries = options_.scale_tries;
     return EncodeTrellis(input, trellis);
   }
 
@@ -360,6 +361,7 @@ class Conversion {
     metadata.Set("quantization.calibration_source", options_.calibration_name);
     if (options_.method == Method::kTrellis) {
       metadata.Set("quantization.window", int64_t(options_.window));
+      metadata.Set("quantization.scale_tries", int64_t(options_.scale_tries));
       metadata.Set("quantization.input_correction", options_.correction.inputs);
       metadata.Set("quantization.residual_correction", options_.correction.residual);
     } else {

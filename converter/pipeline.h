@@ -43,6 +43,7 @@ struct ConvertOptions {
   std::vector<NamedRate> rates;  // one per linear; empty = NearestRate(osr) everywhere
   format::Alphabet alphabet = format::Alphabet::kBinary;
   uint32_t window = 8;         // trellis: samples of decimator window
+  uint32_t scale_tries = 3;    // trellis with calibration: row scales to try (encoder.h)
   PublishedOptions published;  // order, block, grid; alphabet and rate come from above
   EmbeddingType embeddings = EmbeddingType::kQ8;  // ignored by kFloat
   std::vector<TokenId> calibration;               // tokens; empty = no data (plain squared error)
@@ -54,7 +55,7 @@ struct ConvertOptions {
   // Passes over the calibration text that tune scales, biases and norms after all layers are
   // quantized (tuning.h). Needs calibration; holds the whole model in f32.
   size_t tuning_epochs = 0;
-  double tuning_rate = 1e-3;
+  double tuning_rate = 3e-3;
 };
 
 struct LinearReport {

@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <optional>
+#include <utility>
 
 #include "converter/encoder.h"
 #include "converter/hessian.h"
@@ -75,6 +77,9 @@ void ShiftWeights(const kernels::Rotation& rotation, const Feedback& feedback,
   for (size_t i = 0; i < change.size(); ++i) (*weights)[i] += change[i];
 }
 
+// Row scales that are tried one after the other, relative to the row's root mean square.
+constexpr std::array<float, kMaxScaleTries> kScaleTries = {1.0f, 1.05f, 1.1f, 0.95f, 1.03f, 1.07f};
+
 // Per row: w H w^T, w H q^T, q H q^T. `h` null: H = identity.
 struct Moments {
   double ww = 0, wq = 0, qq = 0;
@@ -86,36 +91,97 @@ double Dot(const double* a, const float* b, size_t n) {
   return sum;
 }
 
-std::vector<Moments> RowMoments(const std::vector<float>& w, const std::vector<float>& q,
-                                size_t rows, size_t n, const std::vector<double>* h) {
-  std::vector<Moments> moments(rows);
+// visit(row, x_r H) for every row of x[rows][n], in parallel.
+template <typename Visit>
+void ForRowsTimesHessian(const std::vector<float>& x, size_t rows, size_t n,
+                         const std::vector<double>* h, const Visit& visit) {
   kernels::ParallelFor(rows, kRowsPerTask, [&](size_t begin, size_t end, size_t) {
-    std::vector<double> wh(kRowsPerTask * n), qh(kRowsPerTask * n);
+    std::vector<double> product(kRowsPerTask * n);
     for (size_t first = begin; first < end; first += kRowsPerTask) {
       const size_t count = std::min(kRowsPerTask, end - first);
-      const float* w_rows = &w[first * n];
-      const float* q_rows = &q[first * n];
       if (h != nullptr) {
-        RowsTimesMatrix(w_rows, count, h->data(), n, wh.data());
-        RowsTimesMatrix(q_rows, count, h->data(), n, qh.data());
+        RowsTimesMatrix(&x[first * n], count, h->data(), n, product.data());
       } else {
-        std::copy_n(w_rows, count * n, wh.begin());
-        std::copy_n(q_rows, count * n, qh.begin());
+        std::copy_n(&x[first * n], count * n, product.begin());
       }
-      for (size_t r = 0; r < count; ++r) {
-        moments[first + r] = {Dot(&wh[r * n], w_rows + r * n, n),
-                              Dot(&qh[r * n], w_rows + r * n, n),
-                              Dot(&qh[r * n], q_rows + r * n, n)};
-      }
+      for (size_t r = 0; r < count; ++r) visit(first + r, &product[r * n]);
     }
   });
-  return moments;
 }
 
 // The scale of least error under H; a degenerate row keeps the one it was encoded with.
-double RefittedScale(const Moments& m) {
+double RefittedScale(const Moments& m, double encoded_with) {
   const double scale = m.qq > 0 ? m.wq / m.qq : 0.0;
-  return std::isfinite(scale) && scale > 0 ? scale : 1.0;
+  return std::isfinite(scale) && scale > 0 ? scale : encoded_with;
+}
+
+// Samples of all rows and what they decode to, each row with the best of the scales tried so far.
+struct EncodedRows {
+  std::vector<int8_t> samples;   // [rows][RowSamples]
+  std::vector<float> values;     // [rows][n]
+  std::vector<Moments> moments;  // against the weights, values unscaled
+  std::vector<double> scales;    // refitted
+};
+
+double ErrorOf(const Moments& m, double scale) {
+  return m.ww - 2 * scale * m.wq + scale * scale * m.qq;
+}
+
+// One pass of the search over all rows, aiming at weights / scale.
+EncodedRows EncodeWithScale(const Trellis& trellis, const std::vector<float>& weights, size_t n,
+                            const Feedback* feedback, const std::vector<double>* hessian,
+                            size_t feedback_window, float scale) {
+  const size_t rows = weights.size() / n;
+  std::vector<float> aimed = weights;
+  for (float& w : aimed) w /= scale;
+  EncodedRows out;
+  out.samples.resize(rows * trellis.RowSamples(n));
+  out.values.resize(rows * n);
+  EncodeRows(trellis, aimed.data(), rows, n, feedback, feedback_window, out.samples.data(),
+             out.values.data());
+  out.moments.resize(rows);
+  out.scales.resize(rows);
+  ForRowsTimesHessian(out.values, rows, n, hessian, [&](size_t r, const double* product) {
+    Moments& m = out.moments[r];
+    m.wq = Dot(product, &weights[r * n], n);
+    m.qq = Dot(product, &out.values[r * n], n);
+    out.scales[r] = RefittedScale(m, double(scale));
+  });
+  return out;
+}
+
+// Rows of `other` that have less error replace those of `best`.
+void KeepBetterRows(const EncodedRows& other, EncodedRows* best) {
+  const size_t rows = best->moments.size();
+  const size_t samples = best->samples.size() / rows;
+  const size_t n = best->values.size() / rows;
+  for (size_t r = 0; r < rows; ++r) {
+    Moments candidate = other.moments[r];
+    candidate.ww = best->moments[r].ww;
+    if (!(ErrorOf(candidate, other.scales[r]) < ErrorOf(best->moments[r], best->scales[r]))) {
+      continue;
+    }
+    std::copy_n(&other.samples[r * samples], samples, &best->samples[r * samples]);
+    std::copy_n(&other.values[r * n], n, &best->values[r * n]);
+    best->moments[r] = candidate;
+    best->scales[r] = other.scales[r];
+  }
+}
+
+EncodedRows BestRows(const Trellis& trellis, const std::vector<float>& weights, size_t n,
+                     const Feedback* feedback, const std::vector<double>* hessian,
+                     const TrellisOptions& options) {
+  const auto pass = [&](float scale) {
+    return EncodeWithScale(trellis, weights, n, feedback, hessian, options.feedback_window, scale);
+  };
+  EncodedRows best = pass(kScaleTries[0]);
+  ForRowsTimesHessian(weights, best.moments.size(), n, hessian,
+                      [&](size_t r, const double* product) {
+                        best.moments[r].ww = Dot(product, &weights[r * n], n);
+                      });
+  const size_t tries = feedback != nullptr ? std::min(options.scale_tries, kMaxScaleTries) : 1;
+  for (size_t i = 1; i < tries; ++i) KeepBetterRows(pass(kScaleTries[i]), &best);
+  return best;
 }
 
 }  // namespace
@@ -156,23 +222,20 @@ Result<EncodedLinear> EncodeTrellis(const EncodeInput& input, const TrellisOptio
     return Status::InvalidArgument("a weight is not finite or too large");
   }
 
-  std::vector<int8_t> samples(rows * trellis.RowSamples(n));
-  out.reconstructed.resize(rows * n);
-  EncodeRows(trellis, weights.data(), rows, n, feedback ? &*feedback : nullptr,
-             options.feedback_window, samples.data(), out.reconstructed.data());
-  out.bits = PackSamples(samples, out.rows, out.columns, out.decimator, out.alphabet);
+  EncodedRows best = BestRows(trellis, weights, n, feedback ? &*feedback : nullptr,
+                              feedback ? &hessian : nullptr, options);
+  out.bits = PackSamples(best.samples, out.rows, out.columns, out.decimator, out.alphabet);
+  out.reconstructed = std::move(best.values);
 
-  const std::vector<Moments> moments =
-      RowMoments(weights, out.reconstructed, rows, n, feedback ? &hessian : nullptr);
   std::vector<float> scales(rows);
-  for (size_t r = 0; r < rows; ++r) scales[r] = float(rms[r] * RefittedScale(moments[r]));
+  for (size_t r = 0; r < rows; ++r) scales[r] = float(rms[r] * best.scales[r]);
   PackScales(scales, &out.scales_f16, &out.scale_base);
   double error = 0;
   double total = 0;
   for (size_t r = 0; r < rows; ++r) {
     const float stored = out.scale_base * format::F16ToF32(out.scales_f16[r]);
     for (size_t i = 0; i < n; ++i) out.reconstructed[r * n + i] *= stored;
-    const Moments& m = moments[r];
+    const Moments& m = best.moments[r];
     const double power = rms[r] * rms[r];
     error +=
         power * m.ww - 2 * rms[r] * double(stored) * m.wq + double(stored) * double(stored) * m.qq;

@@ -22,7 +22,7 @@ struct TuningOptions {
   size_t window = 512;
   size_t batch_windows = 4;  // windows per step
   size_t epochs = 2;
-  double learning_rate = 1e-3;  // peak; cosine decay to zero after a short warm-up
+  double learning_rate = 3e-3;  // peak; cosine decay to zero after a short warm-up
 };
 
 struct TuningProgress {

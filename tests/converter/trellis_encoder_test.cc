@@ -281,6 +281,40 @@ TEST_CASE("encode trellis: a shift moves the weights that are aimed at") {
   CHECK(shifted->relative_error == Approx(direct->relative_error).epsilon(0.1));
 }
 
+TEST_CASE("encode trellis: every row keeps the best of the scales tried") {
+  constexpr size_t kRows = 19, kColumns = 72;
+  const std::vector<float> weights = GaussianWeights(kRows * kColumns, 7);
+  const std::vector<double> hessian = CorrelatedHessian(kColumns, 9);
+  const EncodeInput input = Input(weights, kColumns, &hessian);
+  TrellisOptions options = Options(Alphabet::kBinary, 2, 1, 8);
+  const auto row_errors = [&](uint32_t tries) {
+    options.scale_tries = tries;
+    const auto linear = EncodeTrellis(input, options);
+    REQUIRE(linear.ok());
+    CHECK(Near(RuntimeReconstruction(*linear), linear->reconstructed,
+               1e-4f * Largest(linear->reconstructed)));
+    std::vector<double> errors;
+    for (size_t r = 0; r < kRows; ++r) {
+      const auto row = [&](const std::vector<float>& from) {
+        return std::vector<float>(from.begin() + std::ptrdiff_t(r * kColumns),
+                                  from.begin() + std::ptrdiff_t((r + 1) * kColumns));
+      };
+      errors.push_back(
+          RelativeErrorUnder(hessian, kColumns, row(weights), row(linear->reconstructed)));
+    }
+    CHECK(RelativeErrorUnder(hessian, kColumns, weights, linear->reconstructed) ==
+          Approx(linear->relative_error).epsilon(1e-3));
+    return errors;
+  };
+  const std::vector<double> one = row_errors(1), three = row_errors(3);
+  size_t better = 0;
+  for (size_t r = 0; r < kRows; ++r) {
+    CHECK(three[r] < one[r] * 1.001);  // scales are stored in half precision
+    better += three[r] < one[r] * 0.99 ? 1 : 0;
+  }
+  CHECK(better > kRows / 4);
+}
+
 TEST_CASE("encode trellis: a shift needs a Hessian and the weights' shape") {
   const std::vector<float> weights = GaussianWeights(2 * 8, 7);
   const std::vector<float> shift(2 * 8, 0.0f), wrong(3, 0.0f);
