@@ -162,6 +162,9 @@ void MixShared(const float* const* weights, const typename Element::Raw* values,
   for (; i + 64 <= dim; i += 64) {
     MixTile<Element, kQueries, 4>(weights, values, stride, shared, i, out);
   }
+  for (; i + 32 <= dim; i += 32) {
+    MixTile<Element, kQueries, 2>(weights, values, stride, shared, i, out);
+  }
   for (; i + 16 <= dim; i += 16) {
     MixTile<Element, kQueries, 1>(weights, values, stride, shared, i, out);
   }
@@ -213,6 +216,9 @@ void AttendAll(std::span<const AttentionQuery> queries, const void* keys, const 
   size_t i = 0;
   for (; i + 4 <= queries.size(); i += 4) {
     Attend<Element, 4>(queries.data() + i, k, v, stride, dim);
+  }
+  for (; i + 2 <= queries.size(); i += 2) {
+    Attend<Element, 2>(queries.data() + i, k, v, stride, dim);
   }
   for (; i < queries.size(); ++i) Attend<Element, 1>(queries.data() + i, k, v, stride, dim);
 }

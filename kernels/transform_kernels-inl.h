@@ -189,24 +189,28 @@ HWY_INLINE const float* RunColumns(const float* x, ptrdiff_t columns, ptrdiff_t 
   return copy;
 }
 
-// Samples of a run: x begins at column Q g + first of the run's first sample.
+// Samples of a run: x begins at column Q g + columns[s * kRun]. kTerms: of every sample, or 0 if
+// they differ.
+template <size_t kTerms>
 HWY_INLINE void PolyphaseRun(const PolyphasePlan& plan, size_t s, const float* x, float* u) {
   const F d;
   const hn::RebindToSigned<F> di;
+  const size_t terms = kTerms == 0 ? plan.most_terms : kTerms;
+  const size_t certain = kTerms == 0 ? plan.fewest_terms : kTerms;
   const int32_t* columns = plan.columns.data() + s * PolyphasePlan::kRun;
-  const float* coefficients = plan.coefficients.data() + s * plan.most_terms * PolyphasePlan::kRun;
+  const float* coefficients = plan.coefficients.data() + s * terms * PolyphasePlan::kRun;
   for (size_t i = 0; i < PolyphasePlan::kRun; i += hn::Lanes(d)) {
     const float* from = x + (columns[i] - columns[0]);
     const auto index =
         hn::IndicesFromVec(d, hn::Sub(hn::LoadU(di, columns + i), hn::Set(di, columns[i])));
     auto sum = hn::Zero(d);
     size_t t = 0;
-    for (; t < plan.fewest_terms; ++t) {
+    for (; t < certain; ++t) {
       const auto values = hn::TableLookupLanes(hn::LoadU(d, from + t), index);
       const auto factor = hn::LoadU(d, coefficients + t * PolyphasePlan::kRun + i);
       sum = hn::Add(sum, hn::Mul(factor, values));
     }
-    for (; t < plan.most_terms; ++t) {
+    for (; t < terms; ++t) {
       const auto values = hn::TableLookupLanes(hn::LoadU(d, from + t), index);
       const auto factor = hn::LoadU(d, coefficients + t * PolyphasePlan::kRun + i);
       sum = hn::IfThenElse(hn::Eq(factor, factor), hn::Add(sum, hn::Mul(factor, values)), sum);
@@ -215,32 +219,43 @@ HWY_INLINE void PolyphaseRun(const PolyphasePlan& plan, size_t s, const float* x
   }
 }
 
-void Polyphase(const PolyphasePlan& plan, const float* x, size_t columns, size_t first,
-               size_t count, float* u) {
+template <size_t kTerms>
+void PolyphaseRuns(const PolyphasePlan& plan, const float* x, size_t columns, size_t first,
+                   size_t count, float* u) {
   constexpr size_t kRun = PolyphasePlan::kRun;
-  if (plan.columns.empty()) {
-    return ReferenceTransformKernels().polyphase(plan, x, columns, first, count, u);
-  }
   // The group before which no sample of a block lies.
   const size_t groups_before = (plan.lead + plan.p - 1) / plan.p;
   const size_t from_first = first + groups_before * plan.p - plan.lead;
-  size_t group = from_first / plan.p, s = from_first % plan.p;
   const size_t groups_per_run = kRun / plan.p, step = kRun % plan.p;
+  size_t s = from_first % plan.p;
+  // Of the run's group, relative to the block's first column.
+  ptrdiff_t column = static_cast<ptrdiff_t>(plan.q * (from_first / plan.p)) -
+                     static_cast<ptrdiff_t>(plan.q * groups_before);
   for (size_t k = 0; k < count; k += kRun) {
-    const ptrdiff_t begin = static_cast<ptrdiff_t>(plan.q * group) -
-                            static_cast<ptrdiff_t>(plan.q * groups_before) + plan.columns[s * kRun];
     float copy[kRunColumns], last[kRun];
-    const float* from = RunColumns(x, static_cast<ptrdiff_t>(columns), begin, copy);
+    const float* from =
+        RunColumns(x, static_cast<ptrdiff_t>(columns), column + plan.columns[s * kRun], copy);
     if (k + kRun <= count) {
-      PolyphaseRun(plan, s, from, u + k);
+      PolyphaseRun<kTerms>(plan, s, from, u + k);
     } else {
-      PolyphaseRun(plan, s, from, last);
+      PolyphaseRun<kTerms>(plan, s, from, last);
       std::copy(last, last + (count - k), u + k);
     }
     s += step;
-    group += groups_per_run;
-    if (s >= plan.p) s -= plan.p, ++group;
+    column += static_cast<ptrdiff_t>(plan.q * groups_per_run);
+    if (s >= plan.p) s -= plan.p, column += static_cast<ptrdiff_t>(plan.q);
   }
+}
+
+void Polyphase(const PolyphasePlan& plan, const float* x, size_t columns, size_t first,
+               size_t count, float* u) {
+  if (plan.columns.empty()) {
+    return ReferenceTransformKernels().polyphase(plan, x, columns, first, count, u);
+  }
+  if (plan.fewest_terms == 4 && plan.most_terms == 4) {  // 8 taps at the commonest rate, 2
+    return PolyphaseRuns<4>(plan, x, columns, first, count, u);
+  }
+  PolyphaseRuns<0>(plan, x, columns, first, count, u);
 }
 
 uint32_t LargestOfFours(const float* u, size_t fours) {
