@@ -100,7 +100,7 @@ struct TritStep {
 
 // Into the second cache. An address, not a pointer: it may lie behind the bitstream, where fetching
 // is harmless.
-HWY_INLINE void FetchAhead(const uint8_t* bits, size_t distance) {
+HWY_INLINE void Fetch(const uint8_t* bits, size_t distance) {
 #if defined(__GNUC__)
   const uintptr_t address = reinterpret_cast<uintptr_t>(bits) + distance;
   __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 2);
@@ -109,16 +109,15 @@ HWY_INLINE void FetchAhead(const uint8_t* bits, size_t distance) {
 
 // Sums of biased entries over up to kChunkGroups groups, one or two tiles with the same tables.
 template <class Step, bool kPair>
-HWY_INLINE void AddChunk(const SegmentArgs& args, const uint8_t* bits, const uint8_t* tables,
-                         size_t groups, int32_t* sums) {
-  const size_t tile_stride = args.tile_stride;
+HWY_INLINE void AddChunk(const uint8_t* bits, size_t tile_stride, const uint8_t* tables,
+                         size_t groups, size_t fetch_ahead, int32_t* sums) {
   const Bytes d;
   const Words dw;
   WordVec all0 = hn::Zero(dw), odd0 = hn::Zero(dw), all1 = hn::Zero(dw), odd1 = hn::Zero(dw);
   for (size_t g = 0; g < groups; ++g) {
-    if (args.fetch_ahead != 0) {
-      FetchAhead(bits + g * 64, args.fetch_ahead);
-      if constexpr (kPair) FetchAhead(bits + tile_stride + g * 64, args.fetch_ahead);
+    if (fetch_ahead != 0) {
+      Fetch(bits + g * 64, fetch_ahead);
+      if constexpr (kPair) Fetch(bits + tile_stride + g * 64, fetch_ahead);
     }
     for (size_t j = 0; j < 64; j += hn::Lanes(d)) {
       const Step step(tables + g * Step::kGroupBytes + j);
@@ -132,13 +131,13 @@ HWY_INLINE void AddChunk(const SegmentArgs& args, const uint8_t* bits, const uin
 
 template <class Step, bool kPair>
 HWY_INLINE void SumPlane(const SegmentArgs& args, const uint8_t* bits, const uint8_t* tables,
-                         int32_t* sums) {
+                         size_t fetch_ahead, int32_t* sums) {
   const size_t groups = Groups(args.bytes);
   const int32_t bias = -static_cast<int32_t>(groups * 4 * 2 * 128);
   std::fill(sums, sums + (kPair ? 32 : 16), bias);
   for (size_t g = 0; g < groups; g += kChunkGroups) {
-    AddChunk<Step, kPair>(args, bits + g * 64, tables + g * Step::kGroupBytes,
-                          std::min(kChunkGroups, groups - g), sums);
+    AddChunk<Step, kPair>(bits + g * 64, args.tile_stride, tables + g * Step::kGroupBytes,
+                          std::min(kChunkGroups, groups - g), fetch_ahead, sums);
   }
 }
 
@@ -146,11 +145,12 @@ template <class Step, bool kPair>
 HWY_INLINE void TableTiles(const SegmentArgs& args, size_t tile, size_t token) {
   const uint8_t* bits = args.bits + tile * args.tile_stride;
   const uint8_t* tables = args.tables + token * args.token_stride;
+  const size_t fetch_ahead = token == 0 ? args.fetch_ahead : 0;
   int32_t sums[32];
-  SumPlane<Step, kPair>(args, bits, tables, sums);
+  SumPlane<Step, kPair>(args, bits, tables, fetch_ahead, sums);
   if (args.plane_stride != 0) {
     int32_t minus[32];
-    SumPlane<Step, kPair>(args, bits + args.plane_stride, tables, minus);
+    SumPlane<Step, kPair>(args, bits + args.plane_stride, tables, fetch_ahead, minus);
     for (size_t i = 0; i < (kPair ? 32 : 16); ++i) sums[i] -= minus[i];
   }
   float* acc = args.acc + token * args.acc_stride + tile * 16;

@@ -22,8 +22,8 @@ struct SegmentArgs {
   size_t tokens = 0;
   float* acc = nullptr;
   size_t acc_stride = 0;
-  // Distance in bytes at which a kernel for one token fetches bits into the second cache: what the
-  // thread reads next but one. 0 = none.
+  // Distance in bytes (modulo 2^64) from the bits to those of the same shape that the thread reads
+  // next, for the kernel to fetch into the second cache while it serves the first tokens. 0 = none.
   size_t fetch_ahead = 0;
 };
 

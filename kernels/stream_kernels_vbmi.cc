@@ -44,8 +44,8 @@ SDQ_VBMI_INLINE __m512i LoadRows(const Constants& c, const uint8_t* bits) {
 }
 
 // An address, not a pointer: it may lie behind the bitstream, where fetching is harmless.
-SDQ_VBMI_INLINE void FetchAhead(const SegmentArgs& args, const uint8_t* bits) {
-  const uintptr_t address = reinterpret_cast<uintptr_t>(bits) + args.fetch_ahead;
+SDQ_VBMI_INLINE void Fetch(const uint8_t* bits, size_t distance) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(bits) + distance;
   _mm_prefetch(reinterpret_cast<const char*>(address), _MM_HINT_T1);
 }
 
@@ -98,7 +98,7 @@ struct TritStep {
 // sums[tile * kTokens + token] of one plane; entries are biased by 128.
 template <class Step, size_t kTiles, size_t kTokens>
 SDQ_VBMI_INLINE void SumPlane(const Constants& c, const SegmentArgs& args, const uint8_t* bits,
-                              const uint8_t* tables, __m512i* sums) {
+                              const uint8_t* tables, size_t fetch_ahead, __m512i* sums) {
   const size_t groups = Groups(args.bytes);
   const __m512i bias = _mm512_set1_epi32(-static_cast<int>(groups * 4 * 2 * 128));
   __m512i acc[kTiles * kTokens];
@@ -107,7 +107,7 @@ SDQ_VBMI_INLINE void SumPlane(const Constants& c, const SegmentArgs& args, const
 #pragma GCC unroll 4
     for (size_t tile = 0; tile < kTiles; ++tile) {
       const uint8_t* at = bits + tile * args.tile_stride + g * 64;
-      if constexpr (kTokens == 1) FetchAhead(args, at);
+      Fetch(at, fetch_ahead);
       Step step;
       step.Index(c, at);
 #pragma GCC unroll 8
@@ -125,11 +125,12 @@ SDQ_VBMI_INLINE void SumTiles(const Constants& c, const SegmentArgs& args, size_
                               size_t token) {
   const uint8_t* bits = args.bits + tile * args.tile_stride;
   const uint8_t* tables = args.tables + token * args.token_stride;
+  const size_t fetch_ahead = token == 0 ? args.fetch_ahead : 0;
   __m512i sums[kTiles * kTokens];
-  SumPlane<Step, kTiles, kTokens>(c, args, bits, tables, sums);
+  SumPlane<Step, kTiles, kTokens>(c, args, bits, tables, fetch_ahead, sums);
   if (args.plane_stride != 0) {
     __m512i minus[kTiles * kTokens];
-    SumPlane<Step, kTiles, kTokens>(c, args, bits + args.plane_stride, tables, minus);
+    SumPlane<Step, kTiles, kTokens>(c, args, bits + args.plane_stride, tables, fetch_ahead, minus);
     for (size_t i = 0; i < kTiles * kTokens; ++i) sums[i] = _mm512_sub_epi32(sums[i], minus[i]);
   }
   for (size_t t = 0; t < kTokens; ++t) {

@@ -19,6 +19,7 @@ constexpr size_t kDecodeTiles = 4;
 constexpr size_t kCachedTiles = 8;
 constexpr size_t kBatchTiles = 32;
 constexpr size_t kBatchTokens = 32;
+// Decode fetches the next tiles, or for very long rows what fits a second cache.
 constexpr size_t kMostAhead = size_t{256} << 10;
 // Bytes (of cached bits, times tokens) that take a thread about as long as a hand-off.
 constexpr size_t kWorthHandingOut = size_t{48} << 10;
@@ -62,15 +63,12 @@ class TileBatch {
         tokens_(tokens),
         rows_(std::min(tiles * kTileRows, w.rows - first_tile * kTileRows)) {}
 
-  // fetch_ahead: for one token, whether as many tiles behind these are read next.
-  void Run(const Output& out, bool fetch_ahead) {
-    if (fetch_ahead) {
-      fetch_ahead_ = std::min(tiles_ * layout_.tile_bytes(), kMostAhead);
-    }
+  // more: whether the thread goes on with as many tiles behind these.
+  void Run(const Output& out, bool more) {
     Clear(acc_);
     if (w_.per_block) Clear(total_);
     for (size_t s = 0; s < layout_.segments.size(); ++s) {
-      RunSegment(s);
+      RunSegment(s, more);
       const size_t block = layout_.segments[s].block;
       const bool last = s + 1 == layout_.segments.size() || layout_.segments[s + 1].block != block;
       if (w_.per_block && last) FinishBlock(block);
@@ -98,7 +96,7 @@ class TileBatch {
     for (size_t t = 0; t < tokens_; ++t) std::fill(sums[t], sums[t] + tiles_ * kTileRows, 0.0f);
   }
 
-  void RunSegment(size_t s) {
+  void RunSegment(size_t s, bool more) {
     const Segment& segment = layout_.segments[s];
     SegmentArgs args;
     args.bits = w_.bits + first_tile_ * layout_.tile_bytes() + segment.first_byte * kTileRows;
@@ -110,13 +108,27 @@ class TileBatch {
     args.token_stride = operand_.token_bytes;
     args.tokens = tokens_;
     args.acc_stride = kBatchTiles * kTileRows;
-    args.fetch_ahead = fetch_ahead_;
     for (size_t tile = 0; tile < tiles_; tile += kCachedTiles) {
       args.tiles = std::min(kCachedTiles, tiles_ - tile);
       args.acc = acc_[0] + tile * kTileRows;
+      args.fetch_ahead = FetchAhead(s, tile, more);
       operand_.kernel(args);
       args.bits += args.tiles * args.tile_stride;
     }
+  }
+
+  // From a segment of the tiles at `tile` to what is read after it; the tokens behind the first few
+  // find the bits in the caches.
+  size_t FetchAhead(size_t s, size_t tile, bool more) const {
+    const size_t tile_bytes = layout_.tile_bytes();
+    if (first_token_ != 0) return 0;
+    if (tokens_ == 1) return more ? std::min(tiles_ * tile_bytes, kMostAhead) : 0;
+    if (tile + kCachedTiles < tiles_) return kCachedTiles * tile_bytes;
+    const size_t here = layout_.segments[s].first_byte * kTileRows;
+    if (s + 1 < layout_.segments.size()) {
+      return layout_.segments[s + 1].first_byte * kTileRows - here - tile * tile_bytes;
+    }
+    return more ? (tiles_ - tile) * tile_bytes - here : 0;
   }
 
   // total += scale * acc + mean * (sum of u), and acc = 0.
@@ -164,7 +176,6 @@ class TileBatch {
   const StreamLayout& layout_;
   const Operand& operand_;
   size_t first_tile_, tiles_, first_token_, tokens_, rows_;
-  size_t fetch_ahead_ = 0;
   Sums acc_, total_;
 };
 
@@ -179,7 +190,7 @@ void ProductTiles(const StreamLayout& layout, const Operand& operand, const Stre
     for (size_t token = 0; token < tokens; token += kBatchTokens) {
       TileBatch(*out.matrix, layout, operand, tile, std::min(step, end - tile), token,
                 std::min(kBatchTokens, tokens - token))
-          .Run({out.y, out.y_stride}, tokens == 1 && tile + step < end);
+          .Run({out.y, out.y_stride}, tile + step < end);
     }
   }
 }

@@ -131,10 +131,10 @@ Roofline MeasureRoofline(const Model& model, size_t batch, size_t prompt, double
   double samples = 0;
   for (const LayerWeights& layer : model.weights().layers) {
     for (const auto& group : Inputs(layer)) {
-      std::set<const kernels::ActivationMap*> maps;
+      std::set<const kernels::ActivationMap*> maps;  // one region each
       for (const Linear* linear : group) {
-        ++regions;
         if (!linear->is_stream()) {
+          ++regions;
           roofline.dense += measurer.Dense(*linear, batch) / double(batch);
           continue;
         }
@@ -144,6 +144,7 @@ Roofline MeasureRoofline(const Model& model, size_t batch, size_t prompt, double
         samples += count;
         if (maps.insert(linear->map).second) roofline.activations += cost.prepare;
       }
+      regions += maps.size();
     }
     ++regions;  // attention
   }
