@@ -12,8 +12,8 @@
 namespace sdq::kernels {
 namespace {
 
-// Samples of a row from which a token is worth sharing between threads: about five microseconds.
-constexpr size_t kWorthSharing = 3000;
+// Samples of a row from which a token is worth sharing between threads: about ten microseconds.
+constexpr size_t kWorthSharing = 8000;
 
 size_t PaddedFloats(size_t n) { return (n + 15) / 16 * 16; }
 

@@ -199,8 +199,8 @@ void Products(std::span<const StreamOutput> outputs, const StreamLayout& layout,
               const Operand& operand, size_t tokens) {
   size_t groups = 0;
   for (const StreamOutput& out : outputs) groups += TileGroups(*out.matrix);
-  const size_t group_bytes = kDecodeTiles * layout.tile_bytes() * tokens;
-  const size_t grain = 1 + kWorthHandingOut / std::max<size_t>(group_bytes, 1);
+  const size_t pieces = groups * kDecodeTiles * layout.tile_bytes() * tokens / kWorthHandingOut;
+  const size_t grain = groups / std::clamp<size_t>(pieces, 1, std::max<size_t>(groups, 1));
   ParallelFor(groups, grain, [&](size_t begin, size_t end, size_t) {
     size_t first = 0;  // of the matrix, in groups
     for (const StreamOutput& out : outputs) {

@@ -54,9 +54,10 @@ void Attend(const ModelConfig& config, const KvLayer& kv, size_t first_position,
     }
   };
   // Multiply-adds that are worth a hand-off.
-  constexpr size_t kWorthwhile = size_t{1} << 14;
-  const size_t tile_cost = 2 * kAttentionTile * dim * (first_position + tokens);
-  kernels::ParallelFor(kv_heads * tiles, 1 + kWorthwhile / tile_cost, attend);
+  constexpr size_t kWorthwhile = size_t{1} << 16;
+  const size_t items = kv_heads * tiles;
+  const size_t pieces = 2 * heads * tokens * dim * (first_position + tokens) / kWorthwhile;
+  kernels::ParallelFor(items, items / std::clamp<size_t>(pieces, 1, items), attend);
 }
 
 }  // namespace sdq
