@@ -5,6 +5,7 @@
 
 #include "apps/support/app.h"
 #include "converter/checkpoint.h"
+#include "converter/own_text.h"
 #include "converter/pipeline.h"
 #include "converter/random_checkpoint.h"
 #include "converter/random_model.h"
@@ -30,7 +31,7 @@ struct Options {
   std::string separator = "<|endoftext|>";
   std::string rate_file;
   converter::Allocation allocation = converter::Allocation::kUniform;
-  size_t calibration_tokens = 65536;
+  size_t calibration_tokens = 0;  // 0: kFileTokens or kOwnTokens
   bool window_given = false;
   bool random = false;
   int threads = 0;
@@ -38,6 +39,9 @@ struct Options {
   ConvertOptions convert;
 };
 
+constexpr size_t kFileTokens = 65536;
+constexpr size_t kOwnTokens = 65536;
+constexpr char kNoCalibration[] = "none";
 constexpr uint32_t kTernaryWindow = 5;  // 3^5 states, about as many as 2^8
 
 const std::map<std::string, Method> kMethods = {
@@ -94,10 +98,13 @@ void Declare(CLI::App& app, Options& o) {
                "measuring speed");
   DeclareMethod(app, o);
   app.add_option("--calib", o.calibration_file,
-                 "text that the model should do well on (default: none, plain squared error)");
+                 "text that the model should do well on (default: text that the float model writes "
+                 "itself; 'none': plain squared error)");
   app.add_option("--calib-separator", o.separator,
                  "line between documents of that text (default <|endoftext|>)");
-  app.add_option("--calib-tokens", o.calibration_tokens, "tokens of it to use (default 65536)")
+  app.add_option("--calib-tokens", o.calibration_tokens,
+                 fmt::format("tokens of it to use (default {}; {} of the model's own text)",
+                             kFileTokens, kOwnTokens))
       ->check(IntegerFrom(1));
   app.add_option("--embeddings", o.embeddings,
                  "embeddings and head: q8 (default) or keep (as in the checkpoint)")
@@ -125,14 +132,30 @@ void Declare(CLI::App& app, Options& o) {
   app.add_flag("-q,--quiet", o.quiet, "no progress, no report");
 }
 
-Status LoadCalibration(const converter::Checkpoint& checkpoint, Options& o) {
+Status WriteCalibration(const converter::Checkpoint& checkpoint, Options& o) {
+  converter::OwnTextOptions options;
+  options.tokens = o.calibration_tokens != 0 ? o.calibration_tokens : kOwnTokens;
+  options.window = o.convert.calibration_window;
+  options.seed = o.convert.seed;
+  ProgressLine progress(!o.quiet);
+  auto text = converter::WriteOwnText(checkpoint, options, [&](size_t done, size_t total) {
+    progress.Update("calibration text by the float model", double(done) / double(total));
+    return !Interrupted();
+  });
+  progress.Finish();
+  if (!text.ok()) return std::move(text).status();
+  o.convert.calibration = *std::move(text);
+  o.convert.calibration_name = "own text";
+  return Status::Ok();
+}
+
+Status ReadCalibration(const converter::Checkpoint& checkpoint, Options& o) {
   SDQ_ASSIGN_OR_RETURN(TokenizerSpec spec, checkpoint.LoadTokenizer());
   SDQ_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Create(std::move(spec)));
   SDQ_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(o.calibration_file));
   SDQ_ASSIGN_OR_RETURN(o.convert.calibration, TokenizeDocuments(tokenizer, text, o.separator));
-  if (o.convert.calibration.size() > o.calibration_tokens) {
-    o.convert.calibration.resize(o.calibration_tokens);
-  }
+  const size_t tokens = o.calibration_tokens != 0 ? o.calibration_tokens : kFileTokens;
+  if (o.convert.calibration.size() > tokens) o.convert.calibration.resize(tokens);
   o.convert.calibration_name = std::filesystem::path(o.calibration_file).filename().string();
   return Status::Ok();
 }
@@ -150,7 +173,9 @@ Status Plan(const converter::Checkpoint& checkpoint, Options& o) {
   if (!o.quiet) {
     SDQ_RETURN_IF_ERROR(WriteOut(converter::FormatAllocation(plan.items, plan.rates) + "\n"));
   }
-  return o.calibration_file.empty() ? Status::Ok() : LoadCalibration(checkpoint, o);
+  if (o.calibration_file == kNoCalibration || o.random) return Status::Ok();
+  return o.calibration_file.empty() ? WriteCalibration(checkpoint, o)
+                                    : ReadCalibration(checkpoint, o);
 }
 
 std::string ReportText(const ConvertReport& report, const std::string& path, double seconds) {

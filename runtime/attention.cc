@@ -60,4 +60,23 @@ void Attend(const ModelConfig& config, const KvLayer& kv, size_t first_position,
   kernels::ParallelFor(items, items / std::clamp<size_t>(pieces, 1, items), attend);
 }
 
+void AttendStep(const ModelConfig& config, std::span<const KvLayer> caches,
+                std::span<const size_t> positions, const float* q, BlockWorkspace::Buffers& buffers,
+                float* out) {
+  const size_t dim = static_cast<size_t>(config.head_dim);
+  const size_t heads = static_cast<size_t>(config.heads);
+  const size_t group = heads / static_cast<size_t>(config.kv_heads);
+  kernels::ParallelFor(heads * caches.size(), 1, [&](size_t begin, size_t end, size_t thread) {
+    float* scores = buffers.scores + thread * kAttentionTile * buffers.score_stride;
+    for (size_t i = begin; i < end; ++i) {
+      const size_t token = i / heads, head = i % heads;
+      const KvLayer& kv = caches[token];
+      const size_t at = token * buffers.query + head * dim;
+      const size_t column = head / group * dim;
+      kernels::AttendHead(q + at, At(kv.keys, kv.type, column), At(kv.values, kv.type, column),
+                          kv.type, buffers.kv, positions[token] + 1, dim, scores, out + at);
+    }
+  });
+}
+
 }  // namespace sdq

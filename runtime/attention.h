@@ -3,6 +3,7 @@
 #define SDQ_RUNTIME_ATTENTION_H_
 
 #include <cstddef>
+#include <span>
 
 #include "runtime/transformer.h"
 
@@ -18,6 +19,11 @@ void StoreKeysAndValues(const float* keys, const float* values, size_t kv_width,
 // in an order that depends on the position only.
 void Attend(const ModelConfig& config, const KvLayer& kv, size_t first_position, size_t tokens,
             const float* q, BlockWorkspace::Buffers& buffers, float* out);
+
+// The same for one token of each of several sequences: token t is at positions[t] of caches[t].
+void AttendStep(const ModelConfig& config, std::span<const KvLayer> caches,
+                std::span<const size_t> positions, const float* q, BlockWorkspace::Buffers& buffers,
+                float* out);
 
 }  // namespace sdq
 

@@ -24,13 +24,20 @@ void ForTokens(size_t tokens, const Fn& fn) {
 struct Block {
   const ModelConfig& config;
   const LayerWeights& layer;
-  const KvLayer& kv;
+  // Tokens first_position, ... of the sequence of one cache; or, if positions are given, one token
+  // each of the sequences of as many caches.
+  std::span<const KvLayer> caches;
+  std::span<const size_t> positions;
   std::span<const float> rotary_table;
   size_t first_position;
   size_t tokens;
   float* hidden;
   Buffers& buffers;
   const LinearTap& tap;
+
+  size_t PositionOf(size_t token) const {
+    return positions.empty() ? first_position + token : positions[token];
+  }
 
   // All linears of one input. False if the tap left out all of them.
   template <size_t N>
@@ -79,13 +86,27 @@ struct Block {
     ForTokens(tokens, [&](size_t t) {
       float* q = buffers.q + t * buffers.query;
       if (config.architecture == Architecture::kLlama) {
-        const float* angles = rotary_table.data() + (first_position + t) * dim;
+        const float* angles = rotary_table.data() + PositionOf(t) * dim;
         kernels::Rotary(q, static_cast<size_t>(config.heads), dim, angles);
         kernels::Rotary(buffers.k + t * buffers.kv, static_cast<size_t>(config.kv_heads), dim,
                         angles);
       }
       for (size_t i = 0; i < buffers.query; ++i) q[i] *= scale;
     });
+  }
+
+  void AttendToCaches() const {
+    const size_t width = buffers.kv;
+    if (positions.empty()) {
+      StoreKeysAndValues(buffers.k, buffers.v, width, first_position, tokens, caches[0]);
+      Attend(config, caches[0], first_position, tokens, buffers.q, buffers, buffers.attended);
+      return;
+    }
+    for (size_t t = 0; t < tokens; ++t) {
+      StoreKeysAndValues(buffers.k + t * width, buffers.v + t * width, width, positions[t], 1,
+                         caches[t]);
+    }
+    AttendStep(config, caches, positions, buffers.q, buffers, buffers.attended);
   }
 
   void Attention() const {
@@ -97,8 +118,7 @@ struct Block {
       return;
     }
     PositionAndScale();
-    StoreKeysAndValues(buffers.k, buffers.v, buffers.kv, first_position, tokens, kv);
-    Attend(config, kv, first_position, tokens, buffers.q, buffers, buffers.attended);
+    AttendToCaches();
     if (Project<1>(buffers.attended, buffers.query,
                    {{{&layer.o, buffers.projected, buffers.hidden}}})) {
       Leave(layer.attn_norm);
@@ -144,9 +164,23 @@ void RunBlock(const ModelConfig& config, const LayerWeights& layer, const KvLaye
   if (tokens == 0) return;
   Buffers& buffers = workspace.buffers();
   buffers.FitThreads();
-  const Block block{config, layer, kv, rotary_table, first_position, tokens, hidden, buffers, tap};
+  const Block block{config,         layer,  {&kv, 1}, {},      rotary_table,
+                    first_position, tokens, hidden,   buffers, tap};
   if (part != BlockPart::kFeedForward) block.Attention();
   if (part != BlockPart::kAttention) block.FeedForward();
+}
+
+void RunBlockStep(const ModelConfig& config, const LayerWeights& layer,
+                  std::span<const KvLayer> caches, std::span<const float> rotary_table,
+                  std::span<const size_t> positions, float* hidden, BlockWorkspace& workspace) {
+  if (caches.empty()) return;
+  Buffers& buffers = workspace.buffers();
+  buffers.FitThreads();
+  const LinearTap no_tap;
+  const Block block{config, layer,         caches, positions, rotary_table,
+                    0,      caches.size(), hidden, buffers,   no_tap};
+  block.Attention();
+  block.FeedForward();
 }
 
 }  // namespace sdq

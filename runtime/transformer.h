@@ -69,6 +69,13 @@ void RunBlock(const ModelConfig& config, const LayerWeights& layer, const KvLaye
               float* hidden, BlockWorkspace& workspace, const LinearTap& tap,
               BlockPart part = BlockPart::kWhole);
 
+// The same for one token of each of several sequences: row t of hidden is position positions[t] of
+// the sequence whose earlier keys and values are in caches[t]. As many positions as caches, at most
+// a batch. Every row is what RunBlock would make of it alone, bit for bit.
+void RunBlockStep(const ModelConfig& config, const LayerWeights& layer,
+                  std::span<const KvLayer> caches, std::span<const float> rotary_table,
+                  std::span<const size_t> positions, float* hidden, BlockWorkspace& workspace);
+
 }  // namespace sdq
 
 #endif  // SDQ_RUNTIME_TRANSFORMER_H_

@@ -27,8 +27,8 @@ TEST_CASE("sdq-convert: trellis at OSR 2, and a model that still tells stories")
   const std::string checkpoint = GENERATE("stories-llama-5m", "stories-opt-6m");
   const TemporaryFolder folder;
   const std::string model = folder / "model.sdq";
-  const std::string report =
-      MustRun("sdq-convert", {BundledModel(checkpoint), "-o", model, "--osr", "2"});
+  const std::string report = MustRun(
+      "sdq-convert", {BundledModel(checkpoint), "-o", model, "--osr", "2", "--calib", "none"});
   CHECK(Contains(report, "layers.5.ffn.down"));
   CHECK(Contains(report, "mean OSR 2.0000"));
   CHECK(Contains(report, model));
@@ -72,6 +72,24 @@ TEST_CASE("sdq-convert: the same bytes again, with one thread and with two") {
   CHECK(convert("2", "7") == bytes);
   CHECK(convert("2", "7") == bytes);
   CHECK(convert("1", "8") != bytes);
+}
+
+TEST_CASE("sdq-convert: without a text the model writes its own, the same for any threads") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "model.sdq";
+  const auto convert = [&](const Arguments& more) {
+    Arguments arguments = {BundledModel("stories-llama-5m"), "-o", path, "--osr", "1", "-q"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    MustRun("sdq-convert", arguments);
+    return ReadBytes(path);
+  };
+  const std::vector<uint8_t> bytes = convert({"--calib-tokens", "1024", "-t", "1"});
+  const Json metadata = Info(path)["metadata"];
+  CHECK(metadata["quantization.calibration_tokens"] == 1024);
+  CHECK(metadata["quantization.calibration_source"] == "own text");
+  CHECK(convert({"--calib-tokens", "1024", "-t", "2"}) == bytes);
+  CHECK(convert({"--calib", "none"}) != bytes);
+  CHECK(Info(path)["metadata"]["quantization.calibration_tokens"] == 0);
 }
 
 TEST_CASE("sdq-convert: quiet says nothing; the report says what was written") {

@@ -31,7 +31,8 @@ Sections ReadSections(const std::vector<uint8_t>& file) {
 
 std::string Quantized(const TemporaryFolder& folder, const std::string& checkpoint) {
   const std::string path = folder / "model.sdq";
-  MustRun("sdq-convert", {BundledModel(checkpoint), "-o", path, "--osr", "1.5", "-q"});
+  MustRun("sdq-convert",
+          {BundledModel(checkpoint), "-o", path, "--osr", "1.5", "--calib", "none", "-q"});
   return path;
 }
 

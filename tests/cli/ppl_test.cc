@@ -33,7 +33,8 @@ TEST_CASE("sdq-ppl: a model against itself, and a quantized one against it") {
   const TemporaryFolder folder;
   const std::string model = FloatModel(folder, "stories-llama-5m");
   const std::string coarse = folder / "coarse.sdq";
-  MustRun("sdq-convert", {BundledModel("stories-llama-5m"), "-o", coarse, "--osr", "1", "-q"});
+  MustRun("sdq-convert",
+          {BundledModel("stories-llama-5m"), "-o", coarse, "--osr", "1", "--calib", "none", "-q"});
   WriteText(folder / "text.txt", kReferenceText);
   const Arguments common = {"-f", folder / "text.txt", "-c", "16", "--reference", model, "--json"};
   const auto run = [&](const std::string& measured, const Arguments& more) {
