@@ -40,7 +40,7 @@ struct Options {
 };
 
 constexpr size_t kFileTokens = 65536;
-constexpr size_t kOwnTokens = 65536;
+constexpr size_t kOwnTokens = 32768;
 constexpr char kNoCalibration[] = "none";
 constexpr uint32_t kTernaryWindow = 5;  // 3^5 states, about as many as 2^8
 
