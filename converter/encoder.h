@@ -53,6 +53,11 @@ std::vector<uint8_t> PackSamples(const std::vector<int8_t>& samples, uint32_t ro
                                  uint32_t columns, const format::DecimatorSpec& decimator,
                                  format::Alphabet alphabet);
 
+// As many samples before the first weight's own as its window can use and the last byte of a row
+// has room for: they cost nothing.
+uint32_t FreeLead(const format::DecimatorSpec& decimator, format::Alphabet alphabet,
+                  size_t columns);
+
 // Row scales as f16 with a common base, such that the largest is well inside f16's normal range.
 void PackScales(const std::vector<float>& scales, std::vector<uint16_t>* f16, float* base);
 

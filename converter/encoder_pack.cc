@@ -66,6 +66,15 @@ std::vector<uint8_t> PackSamples(const std::vector<int8_t>& samples, uint32_t ro
   return bits;
 }
 
+uint32_t FreeLead(const format::DecimatorSpec& decimator, format::Alphabet alphabet,
+                  size_t columns) {
+  const uint32_t per_byte = alphabet == format::Alphabet::kTernaryPacked ? 5 : 8;
+  const uint64_t samples = uint64_t(columns) * decimator.osr_num / decimator.osr_den;
+  const uint32_t room = uint32_t((per_byte - samples % per_byte) % per_byte);
+  const uint32_t own = decimator.osr_num / decimator.osr_den;
+  return std::min(room, decimator.window - std::min(own, decimator.window));
+}
+
 void PackScales(const std::vector<float>& scales, std::vector<uint16_t>* f16, float* base) {
   const float largest = Largest(scales);
   *base = 1.0f;

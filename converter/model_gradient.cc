@@ -60,10 +60,68 @@ ModelParameters ModelParameters::FromModel(const std::vector<const LayerWeights*
   return parameters;
 }
 
+void HeadDifferentiator::Forward(std::vector<float> last, const std::vector<float>& norm_weight,
+                                 const std::vector<float>& norm_bias) {
+  const size_t hidden = size_t(config_.hidden_size);
+  const size_t width = size_t(config_.embed_size);
+  last_ = std::move(last);
+  std::vector<float> normed = last_;
+  if (!norm_weight.empty()) {
+    NormForward(config_, norm_weight, norm_bias, last_.data(), tokens_, normed.data());
+  }
+  if (outer_.project_out.empty()) {
+    head_input_ = std::move(normed);
+    return;
+  }
+  head_input_.assign(tokens_ * width, 0.0f);
+  kernels::DenseProduct(FloatMatrix(outer_.project_out, width, hidden), normed.data(), tokens_,
+                        hidden, head_input_.data(), width);
+}
+
+void HeadDifferentiator::Logits(size_t first, size_t count, float* logits) const {
+  const size_t width = size_t(config_.embed_size);
+  const size_t vocab = size_t(config_.vocab_size);
+  kernels::DenseProduct(FloatMatrix(outer_.HeadMatrix(), vocab, width),
+                        head_input_.data() + first * width, count, width, logits, vocab);
+}
+
+std::vector<float> HeadDifferentiator::Backward(const LogitsLoss& loss,
+                                                const std::vector<float>& norm_weight,
+                                                std::vector<float>* weight_sum,
+                                                std::vector<float>* bias_sum) const {
+  const size_t hidden = size_t(config_.hidden_size);
+  const size_t width = size_t(config_.embed_size);
+  const size_t vocab = size_t(config_.vocab_size);
+  std::vector<float> gradient(tokens_ * width);
+  std::vector<float> logits(std::min(kLogitsChunk, tokens_) * vocab);
+  for (size_t first = 0; first < tokens_; first += kLogitsChunk) {
+    const size_t count = std::min(kLogitsChunk, tokens_ - first);
+    Logits(first, count, logits.data());
+    loss(first, count, logits.data());
+    kernels::MatMul(logits.data(), vocab, outer_.HeadMatrix().data(), width,
+                    gradient.data() + first * width, width, count, width, vocab, false);
+  }
+  if (!outer_.project_out.empty()) {
+    std::vector<float> inner(tokens_ * hidden);
+    kernels::MatMul(gradient.data(), width, outer_.project_out.data(), hidden, inner.data(), hidden,
+                    tokens_, hidden, width, false);
+    gradient = std::move(inner);
+  }
+  if (!norm_weight.empty()) {
+    NormBackward(config_, norm_weight, last_.data(), tokens_, gradient.data(), weight_sum,
+                 bias_sum);
+  }
+  return gradient;
+}
+
 ModelDifferentiator::ModelDifferentiator(const ModelConfig& config,
                                          std::vector<const LayerWeights*> layers,
                                          const OuterWeights& outer, size_t tokens)
-    : config_(config), layers_(std::move(layers)), outer_(outer), tokens_(tokens) {
+    : config_(config),
+      layers_(std::move(layers)),
+      outer_(outer),
+      tokens_(tokens),
+      head_(config, outer, tokens) {
   for (size_t l = 0; l < layers_.size(); ++l) {
     blocks_.push_back(std::make_unique<BlockDifferentiator>(config, tokens));
   }
@@ -91,50 +149,14 @@ void ModelDifferentiator::Forward(std::span<const TokenId> window,
   for (size_t l = 0; l < layers_.size(); ++l) {
     blocks_[l]->Forward(*layers_[l], parameters.layers[l], x.data());
   }
-  last_ = std::move(x);
-  normed_ = last_;
-  if (!parameters.final_norm_weight.empty()) {
-    NormForward(config_, parameters.final_norm_weight, parameters.final_norm_bias, last_.data(),
-                tokens_, normed_.data());
-  }
-  head_input_ = normed_;
-  if (!outer_.project_out.empty()) {
-    head_input_.assign(tokens_ * width, 0.0f);
-    kernels::DenseProduct(FloatMatrix(outer_.project_out, width, hidden), normed_.data(), tokens_,
-                          hidden, head_input_.data(), width);
-  }
-}
-
-void ModelDifferentiator::Logits(size_t first, size_t count, float* logits) const {
-  const size_t width = size_t(config_.embed_size);
-  kernels::DenseProduct(FloatMatrix(outer_.HeadMatrix(), vocab(), width),
-                        head_input_.data() + first * width, count, width, logits, vocab());
+  head_.Forward(std::move(x), parameters.final_norm_weight, parameters.final_norm_bias);
 }
 
 void ModelDifferentiator::Backward(const ModelParameters& parameters, const LogitsLoss& loss,
                                    ModelParameters* sums, const ModelTap& tap) {
-  const size_t hidden = size_t(config_.hidden_size);
-  const size_t width = size_t(config_.embed_size);
-  std::vector<float> gradient(tokens_ * width);
-  std::vector<float> logits(std::min(kLogitsChunk, tokens_) * vocab());
-  for (size_t first = 0; first < tokens_; first += kLogitsChunk) {
-    const size_t count = std::min(kLogitsChunk, tokens_ - first);
-    Logits(first, count, logits.data());
-    loss(first, count, logits.data());
-    kernels::MatMul(logits.data(), vocab(), outer_.HeadMatrix().data(), width,
-                    gradient.data() + first * width, width, count, width, vocab(), false);
-  }
-  if (!outer_.project_out.empty()) {
-    std::vector<float> inner(tokens_ * hidden);
-    kernels::MatMul(gradient.data(), width, outer_.project_out.data(), hidden, inner.data(), hidden,
-                    tokens_, hidden, width, false);
-    gradient = std::move(inner);
-  }
-  if (!parameters.final_norm_weight.empty()) {
-    NormBackward(config_, parameters.final_norm_weight, last_.data(), tokens_, gradient.data(),
-                 sums != nullptr ? &sums->final_norm_weight : nullptr,
-                 sums != nullptr ? &sums->final_norm_bias : nullptr);
-  }
+  std::vector<float> gradient = head_.Backward(loss, parameters.final_norm_weight,
+                                               sums != nullptr ? &sums->final_norm_weight : nullptr,
+                                               sums != nullptr ? &sums->final_norm_bias : nullptr);
   for (size_t l = layers_.size(); l-- > 0;) {
     OutputGradientTap layer_tap;
     if (tap) {

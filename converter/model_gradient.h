@@ -43,6 +43,32 @@ using LogitsLoss = std::function<void(size_t first, size_t count, float* logits)
 using ModelTap =
     std::function<void(size_t layer, LinearSlot slot, const float* x, const float* dy)>;
 
+// What comes after the blocks: final norm, projection, head.
+class HeadDifferentiator {
+ public:
+  // Windows of `tokens`. The outer weights must outlive it.
+  HeadDifferentiator(const ModelConfig& config, const OuterWeights& outer, size_t tokens)
+      : config_(config), outer_(outer), tokens_(tokens) {}
+
+  // last[tokens][hidden]: outputs of the last block.
+  void Forward(std::vector<float> last, const std::vector<float>& norm_weight,
+               const std::vector<float>& norm_bias);
+  // logits[count][vocab] of positions first .. first+count-1.
+  void Logits(size_t first, size_t count, float* logits) const;
+  // The gradient of the loss with respect to `last`. Sums of the norm's gradients may be null.
+  std::vector<float> Backward(const LogitsLoss& loss, const std::vector<float>& norm_weight,
+                              std::vector<float>* weight_sum, std::vector<float>* bias_sum) const;
+  // Rows that the head multiplies, [tokens][embed_size].
+  const std::vector<float>& input() const { return head_input_; }
+
+ private:
+  ModelConfig config_;
+  const OuterWeights& outer_;
+  size_t tokens_;
+  std::vector<float> last_;
+  std::vector<float> head_input_;  // after final norm and project_out
+};
+
 class ModelDifferentiator {
  public:
   // Windows of `tokens`. Layers and outer weights must outlive it.
@@ -52,7 +78,9 @@ class ModelDifferentiator {
   // Runs a window. Afterwards Logits() gives rows, or Backward() differentiates.
   void Forward(std::span<const TokenId> window, const ModelParameters& parameters);
   // logits[count][vocab] of positions first .. first+count-1.
-  void Logits(size_t first, size_t count, float* logits) const;
+  void Logits(size_t first, size_t count, float* logits) const {
+    head_.Logits(first, count, logits);
+  }
   // `loss` turns logits into their gradients, chunk by chunk; sums and tap may be null / empty.
   void Backward(const ModelParameters& parameters, const LogitsLoss& loss, ModelParameters* sums,
                 const ModelTap& tap);
@@ -65,9 +93,7 @@ class ModelDifferentiator {
   const OuterWeights& outer_;
   size_t tokens_;
   std::vector<std::unique_ptr<BlockDifferentiator>> blocks_;
-  std::vector<float> last_;        // output of the last block
-  std::vector<float> normed_;      // after the final norm
-  std::vector<float> head_input_;  // after project_out; == normed_ without
+  HeadDifferentiator head_;
 };
 
 }  // namespace sdq::converter

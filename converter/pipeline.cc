@@ -7,17 +7,17 @@
 #include <utility>
 
 #include "converter/calibration.h"
+#include "converter/conversion_metadata.h"
 #include "converter/dense_tensor.h"
 #include "converter/float_layer.h"
 #include "converter/paired_calibration.h"
 #include "converter/pending_layers.h"
+#include "converter/stored_shape.h"
 #include "fmt/format.h"
 #include "format/writer.h"
 
 namespace sdq::converter {
 namespace {
-
-using format::DenseType;
 
 // Shares of a layer's time, for the progress estimate only.
 constexpr double kCollectShare = 0.35;
@@ -43,7 +43,8 @@ class Conversion {
     }
     SDQ_RETURN_IF_ERROR(WriteModelTensors(/*before_layers=*/false));
     FinishReport();
-    SDQ_ASSIGN_OR_RETURN(const format::Metadata metadata, MakeMetadata());
+    SDQ_ASSIGN_OR_RETURN(const format::Metadata metadata,
+                         MakeMetadata(checkpoint_, options_, report_));
     SDQ_RETURN_IF_ERROR(writer_->Finish(metadata));
     report_.file_bytes = writer_->bytes_written();
     if (progress_) progress_({"done", 1.0});  // too late to cancel: the file is in place
@@ -72,15 +73,6 @@ class Conversion {
 
   // ---- tensors outside the layers ----
 
-  DenseType TypeOf(const TensorShape& shape) const {
-    if (shape.rows == 1) return DenseType::kF32;
-    const bool table = shape.name == "embed.tokens" || shape.name == "head";
-    if (options_.method != Method::kFloat && options_.embeddings == EmbeddingType::kQ8 && table) {
-      return DenseType::kQ8;
-    }
-    return DenseTypeFromName(checkpoint_.StoredType(shape.name));
-  }
-
   Status WriteTensor(const TensorShape& shape) {
     std::vector<float> values;
     SDQ_RETURN_IF_ERROR(checkpoint_.Read(shape.name, &values));
@@ -91,7 +83,7 @@ class Conversion {
       SDQ_RETURN_IF_ERROR(checkpoint_.Read(shape.name + ".bias", &bias));
     }
     return WriteDense(*writer_, shape.name, uint32_t(shape.rows), uint32_t(shape.columns), values,
-                      TypeOf(shape), bias);
+                      StoredDenseType(checkpoint_, options_, shape), bias);
   }
 
   Status WriteModelTensors(bool before_layers) {
@@ -336,49 +328,6 @@ class Conversion {
     if (weights == 0) return;
     report_.mean_osr = samples / weights;
     report_.bits_per_weight = bits / weights;
-  }
-
-  Result<format::Metadata> MakeMetadata() const {
-    format::Metadata metadata;
-    checkpoint_.config().Store(&metadata);
-    Result<TokenizerSpec> tokenizer = checkpoint_.LoadTokenizer();
-    if (tokenizer.ok()) {
-      tokenizer->Store(&metadata);
-    } else if (tokenizer.status().code() != StatusCode::kNotFound) {
-      return std::move(tokenizer).status();
-    }
-    checkpoint_.StoreExtras(&metadata);
-    metadata.Set("quantization.method", std::string(MethodName(options_.method)));
-    if (options_.method == Method::kFloat) return metadata;
-    metadata.Set("quantization.alphabet", std::string(AlphabetName(options_.alphabet)));
-    metadata.Set("quantization.target_osr", options_.osr);
-    metadata.Set("quantization.mean_osr", report_.mean_osr);
-    metadata.Set("quantization.bits_per_weight", report_.bits_per_weight);
-    metadata.Set("quantization.seed", int64_t(options_.seed));
-    metadata.Set("quantization.damping", options_.damping);
-    metadata.Set("quantization.tuning_epochs", int64_t(options_.tuning_epochs));
-    metadata.Set("quantization.calibration_tokens", int64_t(options_.calibration.size()));
-    metadata.Set("quantization.calibration_source", options_.calibration_name);
-    if (options_.method == Method::kTrellis) {
-      metadata.Set("quantization.window", int64_t(options_.window));
-      metadata.Set("quantization.scale_tries", int64_t(options_.scale_tries));
-      metadata.Set("quantization.input_correction", options_.correction.inputs);
-      metadata.Set("quantization.residual_correction", options_.correction.residual);
-    } else {
-      metadata.Set("quantization.order", int64_t(options_.published.order));
-      metadata.Set("quantization.block", int64_t(options_.published.block));
-    }
-    std::vector<std::string> names;
-    std::vector<double> osrs, errors;
-    for (const LinearReport& linear : report_.linears) {
-      names.push_back(linear.name);
-      osrs.push_back(linear.osr);
-      errors.push_back(linear.relative_error);
-    }
-    metadata.Set("quantization.linears", std::move(names));
-    metadata.Set("quantization.linear_osr", std::move(osrs));
-    metadata.Set("quantization.linear_error", std::move(errors));
-    return metadata;
   }
 
   const Checkpoint& checkpoint_;

@@ -12,6 +12,7 @@
 
 #include "converter/dense_tensor.h"
 #include "converter/random_bits.h"
+#include "converter/stored_shape.h"
 #include "format/byte_codec.h"
 #include "format/writer.h"
 #include "kernels/parallel.h"
@@ -162,14 +163,7 @@ class RandomModel {
     std::vector<float> values;
     SDQ_RETURN_IF_ERROR(shape_.Read(tensor.name, &values));
     return WriteDense(*writer_, tensor.name, uint32_t(tensor.rows), uint32_t(tensor.columns),
-                      values, TypeOf(tensor), bias);
-  }
-
-  format::DenseType TypeOf(const TensorShape& tensor) const {
-    if (tensor.rows == 1) return format::DenseType::kF32;
-    const bool table = tensor.name == "embed.tokens" || tensor.name == "head";
-    if (table && options_.embeddings == EmbeddingType::kQ8) return format::DenseType::kQ8;
-    return DenseTypeFromName(shape_.StoredType(tensor.name));
+                      values, StoredDenseType(shape_, options_, tensor), bias);
   }
 
   Status AddStream(const TensorShape& tensor, const std::vector<float>& bias) {
@@ -177,44 +171,26 @@ class RandomModel {
     linear.rows = uint32_t(tensor.rows);
     linear.columns = uint32_t(tensor.columns);
     linear.alphabet = options_.alphabet;
-    Status described = Describe(tensor.name, &linear);
-    if (!described.ok()) return std::move(described).Annotate(tensor.name);
+    const auto found = rates_.find(tensor.name);
+    const Rate rate = found != rates_.end() ? found->second : NearestRate(options_.osr, 16);
+    Result<StreamShape> stream = DescribeStream(options_, linear.columns, rate);
+    if (!stream.ok()) return std::move(stream).status().Annotate(tensor.name);
+    linear.rotation = stream->rotation;
+    linear.decimator = stream->decimator;
+    linear.granularity = stream->granularity;
     const uint64_t seed = HashName(tensor.name) ^ options_.seed;
     try {
       FillBits(seed, &linear);
     } catch (const std::bad_alloc&) {
       return Status::ResourceExhausted("no memory for the bitstream of " + tensor.name);
     }
-    FillScales(~seed, &linear, options_.method == Method::kPublished);
+    FillScales(~seed, &linear, stream->has_means);
     format::StreamView view = linear.View(tensor.name);
     view.bias = bias;
     SDQ_RETURN_IF_ERROR(writer_->Add(view));
     report_.linears.push_back({tensor.name, linear.rows, linear.columns, linear.decimator.osr(),
                                linear.BitsPerWeight(), 0.0});
     return Status::Ok();
-  }
-
-  // Decimator, rotation and granularity, as the encoders choose them.
-  Status Describe(const std::string& name, EncodedLinear* linear) const {
-    const auto found = rates_.find(name);
-    const Rate rate = found != rates_.end() ? found->second : NearestRate(options_.osr, 16);
-    linear->rotation.kind = format::RotationKind::kHadamard;
-    linear->rotation.sign_seed = options_.seed;
-    if (options_.method == Method::kTrellis) {
-      SDQ_ASSIGN_OR_RETURN(linear->decimator, LearnedDecimator(options_.alphabet, rate.num,
-                                                               rate.den, options_.window));
-      linear->rotation.block = linear->columns;
-    } else {
-      const uint32_t divisor = std::gcd(rate.num, rate.den);
-      linear->decimator.kind = format::DecimatorKind::kIdealLowPass;
-      linear->decimator.osr_num = rate.num / divisor;
-      linear->decimator.osr_den = rate.den / divisor;
-      linear->decimator.block = std::min(options_.published.block, linear->columns);
-      linear->rotation.block = linear->decimator.block;
-      linear->granularity = format::ScaleGranularity::kBlock;
-    }
-    SDQ_RETURN_IF_ERROR(format::ValidateDecimator(linear->decimator, linear->columns));
-    return format::ValidateRotation(linear->rotation, linear->columns);
   }
 
   void FinishReport() {

@@ -42,17 +42,6 @@ Status CheckInput(const EncodeInput& input, const TrellisOptions& options) {
   return Status::Ok();
 }
 
-// As many samples before the first weight's own as its window can use and the last byte of a row
-// has room for: they cost nothing.
-uint32_t FreeLead(const format::DecimatorSpec& decimator, format::Alphabet alphabet,
-                  size_t columns) {
-  const uint32_t per_byte = alphabet == format::Alphabet::kTernaryPacked ? 5 : 8;
-  const uint64_t samples = uint64_t(columns) * decimator.osr_num / decimator.osr_den;
-  const uint32_t room = uint32_t((per_byte - samples % per_byte) % per_byte);
-  const uint32_t own = decimator.osr_num / decimator.osr_den;
-  return std::min(room, decimator.window - std::min(own, decimator.window));
-}
-
 // Scales every row to unit mean square; returns the factors (0 for a row of zeros). False if a
 // weight is not finite.
 bool NormalizeRows(std::vector<float>* weights, size_t columns, std::vector<double>* rms) {
