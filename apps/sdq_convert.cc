@@ -1,10 +1,12 @@
 // sdq-convert: a checkpoint in, an .sdq file out.
 #include <filesystem>
 #include <map>
+#include <numeric>
 #include <string>
 
 #include "apps/support/app.h"
 #include "converter/checkpoint.h"
+#include "converter/file_plan.h"
 #include "converter/own_text.h"
 #include "converter/pipeline.h"
 #include "converter/random_checkpoint.h"
@@ -30,7 +32,9 @@ struct Options {
   std::string calibration_file;
   std::string separator = "<|endoftext|>";
   std::string rate_file;
-  converter::Allocation allocation = converter::Allocation::kUniform;
+  std::string allocation;  // empty: by sensitivity where there is text to measure it with
+  double bits_per_weight = 0;
+  std::string target_size;
   size_t calibration_tokens = 0;  // 0: kFileTokens or kOwnTokens
   bool window_given = false;
   bool random = false;
@@ -49,7 +53,9 @@ const std::map<std::string, Method> kMethods = {
 const std::map<std::string, converter::EmbeddingType> kEmbeddings = {
     {"keep", converter::EmbeddingType::kKeep}, {"q8", converter::EmbeddingType::kQ8}};
 const std::map<std::string, converter::Allocation> kAllocations = {
-    {"uniform", converter::Allocation::kUniform}, {"sigma", converter::Allocation::kSigma}};
+    {"uniform", converter::Allocation::kUniform},
+    {"sigma", converter::Allocation::kSigma},
+    {"sensitivity", converter::Allocation::kSensitivity}};
 const std::map<std::string, format::Alphabet> kAlphabets = {
     {"binary", format::Alphabet::kBinary},
     {"ternary", format::Alphabet::kTernaryPacked},
@@ -59,13 +65,25 @@ void DeclareMethod(CLI::App& app, Options& o) {
   app.add_option("--method", o.method,
                  "trellis (default), sdq (the published method), float (no quantization)")
       ->check(CLI::IsMember(kMethods));
-  app.add_option("--osr", o.convert.osr,
-                 "over-sampling ratio: samples per weight, mean over all linears (default 2)")
-      ->check(NumberFrom(0.25, 16));
+  CLI::Option* osr =
+      app.add_option("--osr", o.convert.osr,
+                     "over-sampling ratio: samples per weight, mean over all linears (default 2)")
+          ->check(NumberFrom(0.25, 16));
+  CLI::Option* bpw =
+      app.add_option("--bpw", o.bits_per_weight,
+                     "instead of --osr: stored bits per weight of the linears, met from below")
+          ->check(NumberFrom(0.25, 64))
+          ->excludes(osr);
+  app.add_option("--target-size", o.target_size,
+                 "instead of --osr: size of the file, met from below; bytes, KiB, MiB, GiB, or % "
+                 "of the checkpoint at 16 bits")
+      ->excludes(osr)
+      ->excludes(bpw);
   app.add_option("--allocate", o.allocation,
-                 "how linears share it: uniform (default) or sigma (MultiOSR: more for linears of "
+                 "how linears share it: sensitivity (default: least predicted KL), "
+                 "uniform (default without calibration) or sigma (MultiOSR: more for linears of "
                  "low variance)")
-      ->transform(CLI::CheckedTransformer(kAllocations));
+      ->check(CLI::IsMember(kAllocations));
   app.add_option("--osr-file", o.rate_file,
                  "exceptions, a line each: PATTERN OSR, e.g. 'layers.0.attn.* 5/2'");
   app.add_option("--alphabet", o.alphabet,
@@ -160,22 +178,67 @@ Status ReadCalibration(const converter::Checkpoint& checkpoint, Options& o) {
   return Status::Ok();
 }
 
+// How the linears are to share what.
+Result<converter::RateRequest> MakeRequest(const converter::Checkpoint& checkpoint,
+                                           const Options& o) {
+  using Kind = converter::RateBudget::Kind;
+  converter::RateRequest request;
+  const bool has_text = !o.convert.calibration.empty();
+  request.allocation = kAllocations.at(
+      !o.allocation.empty() ? o.allocation : (has_text ? "sensitivity" : "uniform"));
+  if (!o.rate_file.empty()) {
+    SDQ_ASSIGN_OR_RETURN(request.overrides, ReadTextFile(o.rate_file));
+  }
+  if (o.bits_per_weight > 0) request.budget = {Kind::kBitsPerWeight, o.bits_per_weight};
+  if (!o.target_size.empty()) {
+    SDQ_ASSIGN_OR_RETURN(const uint64_t bytes,
+                         converter::ParseTargetSize(
+                             o.target_size, converter::FilePlan::HalfPrecisionBytes(checkpoint)));
+    request.budget = {Kind::kFileBytes, double(bytes)};
+  }
+  if (request.allocation == converter::Allocation::kSensitivity && !has_text) {
+    return Status::InvalidArgument("--allocate sensitivity needs calibration text");
+  }
+  if (request.allocation != converter::Allocation::kSensitivity) return request;
+  std::vector<double> errors;
+  for (const converter::Rate rate : converter::CandidateRates(o.convert)) {
+    errors.push_back(converter::ExpectedError(o.convert, rate));
+  }
+  converter::SensitivityOptions sensitivity;
+  sensitivity.window = o.convert.calibration_window;
+  sensitivity.damping = o.convert.damping;
+  sensitivity.seed = o.convert.seed;
+  ProgressLine progress(!o.quiet);
+  auto measured = converter::MeasureSensitivity(checkpoint, o.convert.calibration, errors,
+                                                sensitivity, [&](double share) {
+                                                  progress.Update("sensitivities", share);
+                                                  return !Interrupted();
+                                                });
+  progress.Finish();
+  SDQ_ASSIGN_OR_RETURN(request.sensitivities, std::move(measured));
+  return request;
+}
+
 // Rates and calibration text, before the long work begins.
 Status Plan(const converter::Checkpoint& checkpoint, Options& o) {
   if (o.alphabet != "binary" && !o.window_given) o.convert.window = kTernaryWindow;
-  std::string overrides;
-  if (!o.rate_file.empty()) {
-    SDQ_ASSIGN_OR_RETURN(overrides, ReadTextFile(o.rate_file));
+  if (o.calibration_file != kNoCalibration && !o.random) {
+    SDQ_RETURN_IF_ERROR(o.calibration_file.empty() ? WriteCalibration(checkpoint, o)
+                                                   : ReadCalibration(checkpoint, o));
   }
+  SDQ_ASSIGN_OR_RETURN(const converter::RateRequest request, MakeRequest(checkpoint, o));
   SDQ_ASSIGN_OR_RETURN(const converter::RatePlan plan,
-                       converter::PlanRates(checkpoint, o.convert, o.allocation, overrides));
+                       converter::PlanRates(checkpoint, o.convert, request));
   o.convert.rates = plan.rates;
-  if (!o.quiet) {
-    SDQ_RETURN_IF_ERROR(WriteOut(converter::FormatAllocation(plan.items, plan.rates) + "\n"));
+  if (request.budget) o.convert.osr = plan.mean_osr;
+  if (o.quiet) return Status::Ok();
+  std::string text = converter::FormatAllocation(plan.items, plan.rates) + "\n";
+  if (!plan.predicted_losses.empty()) {
+    text += fmt::format(
+        "predicted KL {:.4f} nats per token\n\n",
+        std::accumulate(plan.predicted_losses.begin(), plan.predicted_losses.end(), 0.0));
   }
-  if (o.calibration_file == kNoCalibration || o.random) return Status::Ok();
-  return o.calibration_file.empty() ? WriteCalibration(checkpoint, o)
-                                    : ReadCalibration(checkpoint, o);
+  return WriteOut(text);
 }
 
 std::string ReportText(const ConvertReport& report, const std::string& path, double seconds) {
@@ -205,7 +268,11 @@ Result<ConvertReport> RunConversion(Options& o) {
   if (o.alphabet.empty())
     o.alphabet = o.convert.method == Method::kPublished ? "ternary" : "binary";
   o.convert.alphabet = kAlphabets.at(o.alphabet);
-  if (o.convert.method != Method::kFloat) SDQ_RETURN_IF_ERROR(Plan(*checkpoint, o));
+  if (o.convert.method != Method::kFloat) {
+    SDQ_RETURN_IF_ERROR(Plan(*checkpoint, o));
+  } else if (o.bits_per_weight > 0 || !o.target_size.empty()) {
+    return Status::InvalidArgument("--bpw and --target-size need a method that quantizes");
+  }
   ProgressLine progress(!o.quiet);
   // Random floats need no encoder; random bitstreams come without one.
   const bool encode = !o.random || o.convert.method == Method::kFloat;

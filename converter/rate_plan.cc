@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "converter/decimator_taps.h"
 
@@ -12,6 +13,7 @@ namespace {
 
 constexpr uint32_t kFreeRateDenominator = 100;  // where any P/Q can be encoded
 constexpr uint32_t kTrellisStepsPerUnit = 8;    // finer rates are learned for some windows only
+constexpr uint32_t kFinestSteps = 256;
 
 std::string ListRates(const std::vector<Rate>& rates) {
   std::string list;
@@ -25,6 +27,7 @@ std::string ListRates(const std::vector<Rate>& rates) {
 Status CheckLearned(const std::vector<NamedRate>& rates, const ConvertOptions& options,
                     const std::vector<Rate>& learned) {
   for (const NamedRate& named : rates) {
+    if (named.rate.num == 0) continue;  // not decided yet
     const bool known = std::any_of(learned.begin(), learned.end(), [&](const Rate& rate) {
       return uint64_t(rate.num) * named.rate.den == uint64_t(named.rate.num) * rate.den;
     });
@@ -37,9 +40,10 @@ Status CheckLearned(const std::vector<NamedRate>& rates, const ConvertOptions& o
   return Status::Ok();
 }
 
-Result<std::vector<NamedRate>> Allocate(const std::vector<AllocationItem>& items,
-                                        const ConvertOptions& options, Allocation allocation,
-                                        const std::vector<Rate>& learned) {
+// Without a budget: nearest to the mean OSR that was asked for.
+Result<std::vector<NamedRate>> AllocateMean(const std::vector<AllocationItem>& items,
+                                            const ConvertOptions& options, Allocation allocation,
+                                            const std::vector<Rate>& learned) {
   const bool trellis = options.method == Method::kTrellis;
   if (allocation == Allocation::kUniform) {
     return AllocateUniform(
@@ -55,10 +59,123 @@ Result<std::vector<NamedRate>> Allocate(const std::vector<AllocationItem>& items
   return AllocateMultiOsr(items, published);
 }
 
+// Bits that are stored per sample, but for side information.
+double BitsPerSample(format::Alphabet alphabet) {
+  if (alphabet == format::Alphabet::kBinary) return 1.0;
+  return alphabet == format::Alphabet::kTernaryPacked ? 1.6 : 2.0;
+}
+
+// Where MultiOSR would like each linear to be, for about the budget.
+Result<std::vector<double>> SigmaIdeal(const std::vector<AllocationItem>& items,
+                                       const ConvertOptions& options, const RateBudget& budget,
+                                       double max_osr) {
+  uint64_t weights = 0;
+  for (const AllocationItem& item : items) weights += item.weights;
+  double mean = budget.limit;
+  if (budget.kind == RateBudget::Kind::kFileBytes) mean *= 8 / double(weights);
+  if (budget.kind != RateBudget::Kind::kMeanOsr) mean /= BitsPerSample(options.alphabet);
+  AllocationOptions published;
+  published.target = std::clamp(mean, 1.0, max_osr);
+  published.steps_per_unit = kFinestSteps;
+  published.max_osr = uint32_t(max_osr);
+  SDQ_ASSIGN_OR_RETURN(const std::vector<NamedRate> rates, AllocateMultiOsr(items, published));
+  std::vector<double> ideal;
+  for (const NamedRate& named : rates) ideal.push_back(named.rate.osr());
+  return ideal;
+}
+
+// What each candidate would lose. For uniform and sigma, losses whose optimum is the same rate
+// everywhere, or the ideal but for a constant: n 4^(ideal - OSR) has the slope of all others there.
+Result<std::vector<RateCandidates>> Candidates(const std::vector<AllocationItem>& items,
+                                               const ConvertOptions& options,
+                                               const RateRequest& request, const RateBudget& budget,
+                                               const std::vector<Rate>& rates) {
+  std::vector<double> ideal(items.size(), 1.0);
+  if (request.allocation == Allocation::kSigma) {
+    SDQ_ASSIGN_OR_RETURN(ideal, SigmaIdeal(items, options, budget, rates.back().osr()));
+  }
+  std::vector<RateCandidates> candidates;
+  for (size_t i = 0; i < items.size(); ++i) {
+    RateCandidates& candidate = candidates.emplace_back(RateCandidates{items[i].name, rates, {}});
+    if (request.allocation == Allocation::kSensitivity) {
+      candidate.losses = request.sensitivities[i].losses;
+      continue;
+    }
+    for (const Rate& rate : rates) {
+      candidate.losses.push_back(double(items[i].weights) * std::pow(4.0, ideal[i] - rate.osr()));
+    }
+  }
+  return candidates;
+}
+
+Status CheckSensitivities(const std::vector<AllocationItem>& items, const RateRequest& request,
+                          size_t candidates) {
+  bool match = items.size() == request.sensitivities.size();
+  for (size_t i = 0; match && i < items.size(); ++i) {
+    match = items[i].name == request.sensitivities[i].name &&
+            request.sensitivities[i].losses.size() == candidates;
+  }
+  return match ? Status::Ok()
+               : Status::InvalidArgument("allocation by sensitivity needs calibration text");
+}
+
+Result<std::vector<NamedRate>> AllocateWithin(const Checkpoint& checkpoint,
+                                              const std::vector<AllocationItem>& items,
+                                              const ConvertOptions& options,
+                                              const RateRequest& request,
+                                              const std::vector<RateOverride>& overrides,
+                                              const std::vector<Rate>& learned) {
+  const RateBudget budget =
+      request.budget.value_or(RateBudget{RateBudget::Kind::kMeanOsr, options.osr});
+  const std::vector<Rate> rates = CandidateRates(options);
+  SDQ_ASSIGN_OR_RETURN(std::vector<RateCandidates> candidates,
+                       Candidates(items, options, request, budget, rates));
+  std::vector<NamedRate> fixed;
+  for (const AllocationItem& item : items) fixed.push_back({item.name, Rate{0, 1}});
+  SDQ_RETURN_IF_ERROR(ApplyRateOverrides(overrides, &fixed));
+  if (!learned.empty()) SDQ_RETURN_IF_ERROR(CheckLearned(fixed, options, learned));
+  for (size_t i = 0; i < items.size(); ++i) {
+    if (fixed[i].rate.num != 0) candidates[i] = {items[i].name, {fixed[i].rate}, {0.0}};
+  }
+  return RatesWithin(checkpoint, options, candidates, budget);
+}
+
+// The predicted loss at a rate; none for a rate that is no candidate.
+double LossAt(const Sensitivity& sensitivity, const std::vector<Rate>& candidates, Rate rate) {
+  for (size_t k = 0; k < candidates.size() && k < sensitivity.losses.size(); ++k) {
+    if (candidates[k].osr() == rate.osr()) return sensitivity.losses[k];
+  }
+  return 0;
+}
+
 }  // namespace
 
+std::vector<Rate> CandidateRates(const ConvertOptions& options) {
+  if (options.method == Method::kTrellis) return LearnedRates(options.alphabet, options.window);
+  std::vector<Rate> rates;
+  for (uint32_t eighths = 8; eighths <= 8 * format::kMaxOsr; ++eighths) {
+    const uint32_t divisor = std::gcd(eighths, 8u);
+    rates.push_back({eighths / divisor, 8 / divisor});
+  }
+  return rates;
+}
+
+double ExpectedError(const ConvertOptions& options, Rate rate) {
+  if (options.method == Method::kTrellis) {
+    const uint32_t letters = options.alphabet == format::Alphabet::kBinary ? 2 : 3;
+    for (const LearnedTaps& entry : AllLearnedTaps()) {
+      if (entry.letters == letters && entry.window == options.window &&
+          uint64_t(entry.osr_num) * rate.den == uint64_t(rate.num) * entry.osr_den) {
+        return entry.squared_error;
+      }
+    }
+  }
+  const double at_two = options.alphabet == format::Alphabet::kBinary ? 0.308 : 0.119;
+  return at_two * std::pow(rate.osr() / 2, -2.1);
+}
+
 Result<RatePlan> PlanRates(const Checkpoint& checkpoint, const ConvertOptions& options,
-                           Allocation allocation, const std::string& overrides) {
+                           const RateRequest& request) {
   RatePlan plan;
   std::vector<Rate> learned;
   if (options.method == Method::kTrellis) {
@@ -69,16 +186,27 @@ Result<RatePlan> PlanRates(const Checkpoint& checkpoint, const ConvertOptions& o
           options.window));
     }
   }
+  SDQ_ASSIGN_OR_RETURN(const std::vector<RateOverride> overrides,
+                       ParseRateOverrides(request.overrides));
   SDQ_ASSIGN_OR_RETURN(plan.items, ListAllocationItems(checkpoint));
-  SDQ_ASSIGN_OR_RETURN(plan.rates, Allocate(plan.items, options, allocation, learned));
-  if (!overrides.empty()) {
-    SDQ_ASSIGN_OR_RETURN(const std::vector<RateOverride> parsed, ParseRateOverrides(overrides));
-    SDQ_RETURN_IF_ERROR(ApplyRateOverrides(parsed, &plan.rates));
-  }
-  if (options.method == Method::kTrellis) {
-    SDQ_RETURN_IF_ERROR(CheckLearned(plan.rates, options, learned));
+  const bool by_sensitivity = request.allocation == Allocation::kSensitivity;
+  if (by_sensitivity)
+    SDQ_RETURN_IF_ERROR(CheckSensitivities(plan.items, request, CandidateRates(options).size()));
+  if (by_sensitivity || request.budget) {
+    SDQ_ASSIGN_OR_RETURN(
+        plan.rates, AllocateWithin(checkpoint, plan.items, options, request, overrides, learned));
+  } else {
+    SDQ_ASSIGN_OR_RETURN(plan.rates,
+                         AllocateMean(plan.items, options, request.allocation, learned));
+    SDQ_RETURN_IF_ERROR(ApplyRateOverrides(overrides, &plan.rates));
+    if (!learned.empty()) SDQ_RETURN_IF_ERROR(CheckLearned(plan.rates, options, learned));
   }
   plan.mean_osr = MeanOsr(plan.items, plan.rates);
+  const std::vector<Rate> candidates = CandidateRates(options);
+  for (size_t i = 0; i < request.sensitivities.size() && i < plan.rates.size(); ++i) {
+    plan.predicted_losses.push_back(
+        LossAt(request.sensitivities[i], candidates, plan.rates[i].rate));
+  }
   return plan;
 }
 

@@ -2,31 +2,55 @@
 #ifndef SDQ_CONVERTER_RATE_PLAN_H_
 #define SDQ_CONVERTER_RATE_PLAN_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "converter/allocate.h"
 #include "converter/checkpoint.h"
 #include "converter/pipeline.h"
+#include "converter/rate_budget.h"
+#include "converter/sensitivity.h"
 #include "format/status.h"
 
 namespace sdq::converter {
 
 enum class Allocation {
-  kUniform,  // the same rate everywhere
-  kSigma,    // MultiOSR, the published heuristic
+  kUniform,      // the same rate everywhere
+  kSigma,        // MultiOSR, the published heuristic
+  kSensitivity,  // least predicted KL divergence
+};
+
+struct RateRequest {
+  Allocation allocation = Allocation::kUniform;
+  std::string overrides;             // the text of an override file (allocate.h), or empty
+  std::optional<RateBudget> budget;  // none: a mean OSR of options.osr
+  // One per linear, with a loss for each of CandidateRates(options); kSensitivity needs them.
+  std::vector<Sensitivity> sensitivities;
 };
 
 struct RatePlan {
   std::vector<AllocationItem> items;
   std::vector<NamedRate> rates;
   double mean_osr = 0;
+  // With sensitivities: nats per token that each linear is predicted to lose, in the order of
+  // items.
+  std::vector<double> predicted_losses;
 };
 
-// `overrides` is the text of an override file (allocate.h), or empty. Every rate is checked to be
-// one that the method can encode. Method must not be kFloat.
+// Every rate is one that the method can encode. Under a budget, overridden linears keep their rates
+// and the others share what is left; without one, uniform and sigma are met as nearly as whole
+// steps allow, from either side. Method must not be kFloat.
 Result<RatePlan> PlanRates(const Checkpoint& checkpoint, const ConvertOptions& options,
-                           Allocation allocation, const std::string& overrides);
+                           const RateRequest& request);
+
+// Rates that a budget is shared out in, rising: those with taps; eighths from 1 on for the
+// published method, which can have any.
+std::vector<Rate> CandidateRates(const ConvertOptions& options);
+
+// Relative squared error that the encoder leaves on white weights: measured with the taps of the
+// second method, about proportional to OSR^-2.1 with the published one.
+double ExpectedError(const ConvertOptions& options, Rate rate);
 
 }  // namespace sdq::converter
 

@@ -1,25 +1,21 @@
 #include "converter/sensitivity.h"
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <memory>
-#include <numeric>
 #include <span>
 
 #include "converter/calibration.h"
-#include "converter/hessian.h"
+#include "converter/linear_sensitivity.h"
 #include "converter/model_gradient.h"
 #include "converter/random_bits.h"
 #include "kernels/parallel.h"
-#include "kernels/rotation.h"
 #include "kernels/vector_math.h"
 
 namespace sdq::converter {
 namespace {
 
-// Shares of the work, for the progress estimate only.
-constexpr double kForwardShare = 0.5;
+constexpr double kForwardShare = 0.2;  // of the time, for the progress estimate only
 
 // At most `windows` whole windows, evenly spaced.
 std::vector<TokenId> SpreadWindows(const std::vector<TokenId>& tokens, size_t window,
@@ -49,32 +45,11 @@ void SampledLoss(uint64_t seed, size_t first, size_t count, size_t vocab, float*
   });
 }
 
-// sums[r] += sum over tokens of dy[t][r]^2, every row in the order of tokens.
-void AddSquares(const float* dy, size_t tokens, std::vector<double>* sums) {
-  const size_t rows = sums->size();
-  kernels::ParallelFor(rows, 64, [&](size_t begin, size_t end, size_t) {
-    for (size_t t = 0; t < tokens; ++t) {
-      for (size_t r = begin; r < end; ++r) {
-        const double g = double(dy[t * rows + r]);
-        (*sums)[r] += g * g;
-      }
-    }
-  });
-}
-
-// sum_j D_j of the factored, rotated Hessian: what error feedback leaves of tr(H).
-Result<double> FeedbackPower(std::vector<double> hessian, size_t n,
-                             const SensitivityOptions& options) {
-  RotateHessian(kernels::Rotation(n, n, options.seed), &hessian);
-  SDQ_ASSIGN_OR_RETURN(const Feedback feedback, FactorHessian(hessian, n, options.damping));
-  return std::accumulate(feedback.d.begin(), feedback.d.end(), 0.0);
-}
-
 class Measurement {
  public:
-  Measurement(const Checkpoint& checkpoint, const SensitivityOptions& options,
-              const std::function<bool(double)>& progress)
-      : checkpoint_(checkpoint), options_(options), progress_(progress) {}
+  Measurement(const Checkpoint& checkpoint, const std::vector<double>& errors,
+              const SensitivityOptions& options, const std::function<bool(double)>& progress)
+      : checkpoint_(checkpoint), errors_(errors), options_(options), progress_(progress) {}
 
   Result<std::vector<Sensitivity>> Run(const std::vector<TokenId>& tokens) {
     const ModelConfig& config = checkpoint_.config();
@@ -87,7 +62,7 @@ class Measurement {
     for (size_t l = size_t(config.layers); l-- > 0;) SDQ_RETURN_IF_ERROR(Backward(l));
     std::vector<Sensitivity> result;
     for (const TensorShape& shape : ExpectedTensors(config)) {
-      if (shape.is_linear) result.push_back({shape.name, unit_loss_.at(shape.name)});
+      if (shape.is_linear) result.push_back({shape.name, losses_.at(shape.name)});
     }
     return result;
   }
@@ -106,25 +81,14 @@ class Measurement {
     return Status::Ok();
   }
 
-  // Layer by layer: keeps the inputs, and what error feedback can do at each linear's input.
+  // Keeps the inputs of every layer.
   Status Forward() {
     const int64_t layers = checkpoint_.config().layers;
     for (int64_t l = 0; l < layers; ++l) {
       SDQ_RETURN_IF_ERROR(Tick(kForwardShare * double(l) / double(layers)));
       SDQ_ASSIGN_OR_RETURN(const auto layer, FloatLayer::Load(checkpoint_, l));
-      const LayerWeights& weights = layer->weights();
       inputs_.emplace_back(calibration_->states().begin(), calibration_->states().end());
-      SDQ_ASSIGN_OR_RETURN(const LayerHessians hessians,
-                           calibration_->Collect(weights, Calibration::Tick()));
-      std::map<const std::vector<double>*, double> powers;  // linears share inputs
-      for (const FloatLayer::NamedLinear& linear : layer->linears()) {
-        const std::vector<double>* h = &hessians.For(weights, linear.linear);
-        if (!powers.contains(h)) {
-          SDQ_ASSIGN_OR_RETURN(powers[h], FeedbackPower(*h, linear.linear->columns, options_));
-        }
-        unit_loss_[linear.name] = powers[h];
-      }
-      SDQ_RETURN_IF_ERROR(calibration_->Advance(weights, Calibration::Tick()));
+      SDQ_RETURN_IF_ERROR(calibration_->Advance(layer->weights(), Calibration::Tick()));
     }
     return Status::Ok();
   }
@@ -156,56 +120,46 @@ class Measurement {
     SDQ_ASSIGN_OR_RETURN(const auto layer, FloatLayer::Load(checkpoint_, int64_t(l)));
     const LayerWeights& weights = layer->weights();
     const BlockParameters parameters = BlockParameters::FromLayer(weights, hidden());
-    BlockDifferentiator block(checkpoint_.config(), window());
-    std::array<std::vector<double>, kLinearSlots> squares;
-    for (size_t s = 0; s < kLinearSlots; ++s) {
-      squares[s].assign(LinearAt(weights, LinearSlot(s)).rows, 0.0);
-    }
-    const OutputGradientTap tap = [&](LinearSlot slot, const float*, const float* dy) {
-      AddSquares(dy, window(), &squares[slot]);
-    };
-    for (size_t w = 0; w < windows(); ++w) {
-      block.Forward(weights, parameters, Part(inputs_[l], w).data());
-      block.Backward(weights, parameters, Part(gradients_, w).data(), nullptr, tap);
+    LayerSensitivity sensitivity(weights, window());
+    {
+      BlockDifferentiator block(checkpoint_.config(), window());
+      const OutputGradientTap tap = [&](LinearSlot slot, const float* x, const float* dy) {
+        sensitivity.Add(slot, x, dy);
+      };
+      for (size_t w = 0; w < windows(); ++w) {
+        block.Forward(weights, parameters, Part(inputs_[l], w).data());
+        block.Backward(weights, parameters, Part(gradients_, w).data(), nullptr, tap);
+      }
     }
     inputs_[l] = {};
+    SDQ_ASSIGN_OR_RETURN(const auto losses,
+                         sensitivity.Losses(errors_, options_.damping, options_.seed));
     for (const FloatLayer::NamedLinear& linear : layer->linears()) {
       for (size_t s = 0; s < kLinearSlots; ++s) {
-        if (&LinearAt(weights, LinearSlot(s)) != linear.linear) continue;
-        unit_loss_[linear.name] *= WeightedPower(linear, squares[s]);
+        if (&LinearAt(weights, LinearSlot(s)) == linear.linear) losses_[linear.name] = losses[s];
       }
     }
     return Status::Ok();
   }
 
-  // 1/2 sum_r E[g_r^2] mean_j(w_rj^2)
-  double WeightedPower(const FloatLayer::NamedLinear& linear,
-                       const std::vector<double>& squares) const {
-    const size_t columns = linear.linear->columns;
-    double sum = 0;
-    for (size_t r = 0; r < squares.size(); ++r) {
-      const float* row = linear.values->data() + r * columns;
-      sum += squares[r] * double(kernels::Dot(row, row, columns));
-    }
-    return 0.5 * sum / (double(columns) * double(calibration_->tokens()));
-  }
-
   const Checkpoint& checkpoint_;
+  const std::vector<double>& errors_;
   const SensitivityOptions& options_;
   const std::function<bool(double)>& progress_;
   std::unique_ptr<Calibration> calibration_;
   std::vector<std::vector<float>> inputs_;  // per layer [windows][window][hidden]
   std::vector<float> gradients_;            // the same shape
-  std::map<std::string, double> unit_loss_;
+  std::map<std::string, std::vector<double>> losses_;
 };
 
 }  // namespace
 
 Result<std::vector<Sensitivity>> MeasureSensitivity(const Checkpoint& checkpoint,
                                                     const std::vector<TokenId>& tokens,
+                                                    const std::vector<double>& errors,
                                                     const SensitivityOptions& options,
                                                     const std::function<bool(double)>& progress) {
-  return Measurement(checkpoint, options, progress).Run(tokens);
+  return Measurement(checkpoint, errors, options, progress).Run(tokens);
 }
 
 }  // namespace sdq::converter

@@ -1,13 +1,16 @@
 // How much each linear matters: the KL divergence that an error of its weights costs.
 //
-// For small errors E of one linear, y = (W + E) x, the divergence from the float model is
-//     KL = 1/2 E[(sum_r g_r (E x)_r)^2],
+// For a small error E of one linear, y = (W + E) x, the divergence summed over a window is
+//     KL = 1/2 E[<G, E>^2],   G = sum_t g_t x_t^T,
 // with g the gradient of -log p(label) with respect to y and the labels drawn from the model's own
-// predictions (the Fisher information: Amari 1998; Martens and Grosse 2015). With errors of
-// different rows independent and gradients independent of inputs,
-//     KL = 1/2 sum_r E[g_r^2] (E H E^T)_rr,   H = E[x x^T],
-// and an encoder with error feedback (hessian.h) that leaves the relative error D on white
-// coordinates leaves (E H E^T)_rr = D * mean_j(w_rj^2) * sum_j D_j. Hence KL = unit_loss * D.
+// predictions (the Fisher information: Amari 1998; Martens and Grosse 2015). An encoder with error
+// feedback (hessian.h) leaves E = Z (I + A)^-1 with Z independent, so that per row
+//     KL = 1/2 sum_r mean_j(w_rj^2) V |G_r (I + A)^-T|^2,
+// measured on some rows; for all rows, terms of different tokens are left out,
+//     KL = 1/2 sum_r mean_j(w_rj^2) sum_t g_tr^2 sum_j V_j D_j,
+// and the ratio of the two on those rows corrects it. The variances V_j of Z, relative to the
+// weights', are the error d of white samples, enlarged by what is fed back:
+//     V_j = d (1 + sum_{i<j} A_ij^2 V_i).
 //
 // One forward and one backward pass over some windows, a layer in memory at a time: the inputs of
 // every layer are kept for those windows, and the layers are read twice.
@@ -27,8 +30,8 @@
 namespace sdq::converter {
 
 struct Sensitivity {
-  std::string name;      // canonical, a linear
-  double unit_loss = 0;  // nats per token at a relative error of 1, by the quadratic model
+  std::string name;            // canonical, a linear
+  std::vector<double> losses;  // nats per token, one for each error that was asked for
 };
 
 struct SensitivityOptions {
@@ -38,10 +41,13 @@ struct SensitivityOptions {
   uint64_t seed = 0;  // rotation signs, labels
 };
 
-// One entry per linear, in the order of ExpectedTensors. `tokens` as for Calibration::Create.
-// `progress` gets the share done; returning false cancels. Independent of the thread count.
+// One entry per linear, in the order of ExpectedTensors. `errors`: what the encoder leaves of white
+// weights at the rates in question, relative to their variance. `tokens` as for
+// Calibration::Create. `progress` gets the share done; returning false cancels. Independent of the
+// thread count.
 Result<std::vector<Sensitivity>> MeasureSensitivity(const Checkpoint& checkpoint,
                                                     const std::vector<TokenId>& tokens,
+                                                    const std::vector<double>& errors,
                                                     const SensitivityOptions& options,
                                                     const std::function<bool(double)>& progress);
 

@@ -1,0 +1,145 @@
+#include "converter/linear_sensitivity.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "kernels/dense.h"
+#include "kernels/parallel.h"
+#include "kernels/rotation.h"
+#include "kernels/vector_math.h"
+
+namespace sdq::converter {
+namespace {
+
+constexpr size_t kSampledRows = 32;     // per linear, for the terms between tokens
+constexpr double kLargestVariance = 8;  // an encoder that fails altogether
+
+// Linears that share an input, by the slot that comes first in Backward().
+LinearSlot InputOf(LinearSlot slot) {
+  if (slot == kK || slot == kV) return kQ;
+  return slot == kGate ? kUp : slot;
+}
+
+}  // namespace
+
+std::vector<double> FeedbackPowers(const Feedback& feedback, const std::vector<double>& errors) {
+  const size_t n = feedback.n;
+  std::vector<double> powers(errors.size());
+  kernels::ParallelFor(errors.size(), 1, [&](size_t begin, size_t end, size_t) {
+    for (size_t k = begin; k < end; ++k) {
+      std::vector<float> enlarged(n, 1.0f);
+      for (size_t i = 0; i < n; ++i) {
+        const double v = std::min(errors[k] * double(enlarged[i]), kLargestVariance);
+        powers[k] += v * double(feedback.d[i]);
+        const float* row = feedback.a.data() + i * n;
+        for (size_t j = i + 1; j < n; ++j) enlarged[j] += float(v) * row[j] * row[j];
+      }
+    }
+  });
+  return powers;
+}
+
+LayerSensitivity::LayerSensitivity(const LayerWeights& weights, size_t tokens)
+    : weights_(weights), tokens_(tokens) {
+  for (size_t s = 0; s < kLinearSlots; ++s) {
+    const Linear& linear = LinearAt(weights, LinearSlot(s));
+    if (linear.rows == 0) continue;
+    sums_[s].squares.assign(linear.rows, 0.0);
+    const size_t count = std::min(kSampledRows, linear.rows);
+    for (size_t i = 0; i < count; ++i) sums_[s].sampled.push_back(i * linear.rows / count);
+    if (InputOf(LinearSlot(s)) == s) hessians_[s].assign(linear.columns * linear.columns, 0.0);
+  }
+}
+
+void LayerSensitivity::Add(LinearSlot slot, const float* x, const float* dy) {
+  const Linear& linear = LinearAt(weights_, slot);
+  const size_t rows = linear.rows;
+  const size_t columns = linear.columns;
+  Sums& sums = sums_[slot];
+  kernels::ParallelFor(rows, 64, [&](size_t begin, size_t end, size_t) {
+    for (size_t t = 0; t < tokens_; ++t) {
+      for (size_t r = begin; r < end; ++r) {
+        const double g = double(dy[t * rows + r]);
+        sums.squares[r] += g * g;
+      }
+    }
+  });
+  if (InputOf(slot) == slot) {
+    kernels::AccumulateGramUpper(x, tokens_, columns, columns, hessians_[slot].data());
+  }
+  const size_t count = sums.sampled.size();
+  std::vector<float> transposed(count * tokens_);
+  for (size_t i = 0; i < count; ++i) {
+    for (size_t t = 0; t < tokens_; ++t) {
+      transposed[i * tokens_ + t] = dy[t * rows + sums.sampled[i]];
+    }
+  }
+  const size_t before = sums.gradients.size();
+  sums.gradients.resize(before + count * columns);
+  kernels::MatMul(transposed.data(), tokens_, x, columns, sums.gradients.data() + before, columns,
+                  count, columns, tokens_, false);
+  if (slot == kDown) ++windows_;
+}
+
+// mean_j(w_rj^2)
+double LayerSensitivity::RowPower(LinearSlot slot, size_t row) const {
+  const Linear& linear = LinearAt(weights_, slot);
+  const float* w = static_cast<const float*>(linear.dense.data) + row * linear.columns;
+  return double(kernels::Dot(w, w, linear.columns)) / double(linear.columns);
+}
+
+// On the sampled rows: the loss with all terms over that without those between tokens.
+double LayerSensitivity::Coherence(LinearSlot slot, const Feedback& feedback, uint64_t seed) const {
+  const Sums& sums = sums_[slot];
+  const size_t n = feedback.n;
+  const kernels::Rotation rotation(n, n, seed);
+  const size_t count = sums.sampled.size();
+  std::vector<double> squares(windows_ * count);
+  kernels::ParallelFor(squares.size(), 1, [&](size_t begin, size_t end, size_t) {
+    std::vector<float> y(n);
+    for (size_t k = begin; k < end; ++k) {
+      std::copy_n(sums.gradients.begin() + std::ptrdiff_t(k * n), n, y.begin());
+      rotation.Apply(y.data());
+      for (size_t i = n; i-- > 0;) {  // y (I + A)^T = G_r
+        y[i] -= kernels::Dot(&feedback.a[i * n + i + 1], y.data() + i + 1, n - i - 1);
+        squares[k] += double(y[i]) * double(y[i]);
+      }
+    }
+  });
+  double power = 0;  // sum_j D_j
+  for (const float d : feedback.d) power += double(d);
+  double whole = 0, separate = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const double weight = RowPower(slot, sums.sampled[i]);
+    for (size_t w = 0; w < windows_; ++w) whole += weight * squares[w * count + i];
+    separate += weight * sums.squares[sums.sampled[i]] * power;
+  }
+  return separate > 0 ? whole / separate : 1.0;
+}
+
+Result<LayerLosses> LayerSensitivity::Losses(const std::vector<double>& errors, double damping,
+                                             uint64_t seed) {
+  const double tokens = double(windows_ * tokens_);
+  LayerLosses losses;
+  for (const LinearSlot input : {kQ, kO, kUp, kDown}) {
+    const size_t n = LinearAt(weights_, input).columns;
+    std::vector<double> hessian = std::move(hessians_[input]);
+    kernels::MirrorUpper(n, hessian.data());
+    for (double& value : hessian) value /= tokens;
+    RotateHessian(kernels::Rotation(n, n, seed), &hessian);
+    SDQ_ASSIGN_OR_RETURN(const Feedback feedback, FactorHessian(hessian, n, damping));
+    const std::vector<double> powers = FeedbackPowers(feedback, errors);
+    for (size_t s = 0; s < kLinearSlots; ++s) {
+      const auto slot = LinearSlot(s);
+      const std::vector<double>& squares = sums_[s].squares;
+      if (squares.empty() || InputOf(slot) != input) continue;
+      double weight = 0;
+      for (size_t r = 0; r < squares.size(); ++r) weight += squares[r] * RowPower(slot, r);
+      weight *= 0.5 / tokens * Coherence(slot, feedback, seed);
+      for (const double power : powers) losses[s].push_back(weight * power);
+    }
+  }
+  return losses;
+}
+
+}  // namespace sdq::converter
