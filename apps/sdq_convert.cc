@@ -37,6 +37,7 @@ struct Options {
   std::string target_size;
   size_t calibration_tokens = 0;  // 0: kFileTokens or kOwnTokens
   bool window_given = false;
+  bool damping_given = false;
   bool random = false;
   int threads = 0;
   bool quiet = false;
@@ -47,6 +48,7 @@ constexpr size_t kFileTokens = 65536;
 constexpr size_t kOwnTokens = 32768;
 constexpr char kNoCalibration[] = "none";
 constexpr uint32_t kTernaryWindow = 5;  // 3^5 states, about as many as 2^8
+constexpr double kTrellisDamping = 0.1;
 
 const std::map<std::string, Method> kMethods = {
     {"float", Method::kFloat}, {"sdq", Method::kPublished}, {"trellis", Method::kTrellis}};
@@ -128,7 +130,7 @@ void Declare(CLI::App& app, Options& o) {
                  "embeddings and head: q8 (default) or keep (as in the checkpoint)")
       ->check(CLI::IsMember(kEmbeddings));
   app.add_option("--damping", o.convert.damping,
-                 "share of the mean diagonal added to the Hessian (default 0.01)")
+                 "share of the mean diagonal added to the Hessian (default 0.1; sdq 0.01)")
       ->check(NumberFrom(0, 10));
   app.add_option("--correct-inputs", o.convert.correction.inputs,
                  "trellis: share of the change of a linear's inputs that its weights make up for "
@@ -222,6 +224,7 @@ Result<converter::RateRequest> MakeRequest(const converter::Checkpoint& checkpoi
 // Rates and calibration text, before the long work begins.
 Status Plan(const converter::Checkpoint& checkpoint, Options& o) {
   if (o.alphabet != "binary" && !o.window_given) o.convert.window = kTernaryWindow;
+  if (o.convert.method == Method::kTrellis && !o.damping_given) o.convert.damping = kTrellisDamping;
   if (o.calibration_file != kNoCalibration && !o.random) {
     SDQ_RETURN_IF_ERROR(o.calibration_file.empty() ? WriteCalibration(checkpoint, o)
                                                    : ReadCalibration(checkpoint, o));
@@ -295,6 +298,7 @@ int Main(int argc, char** argv) {
   ApplyThreads(options.threads);
   WarnIfTargetIgnored(app);
   options.window_given = app.count("--window") > 0;
+  options.damping_given = app.count("--damping") > 0;
   const Stopwatch watch;
   const Result<ConvertReport> report = RunConversion(options);
   if (!report.ok()) return Fail(app, report.status());

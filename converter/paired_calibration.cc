@@ -48,7 +48,38 @@ void Scale(std::vector<double>* values, double factor) {
   for (double& value : *values) value *= factor;
 }
 
+// sums[n] += rows of x[tokens][n], tokens ascending.
+void AddRows(const std::vector<float>& x, std::vector<double>* sums) {
+  const size_t n = sums->size();
+  for (size_t t = 0; t < x.size() / n; ++t) {
+    for (size_t i = 0; i < n; ++i) (*sums)[i] += double(x[t * n + i]);
+  }
+}
+
+// matrix[rows][columns] -= a b^T
+void SubtractOuter(const std::vector<double>& a, const std::vector<double>& b,
+                   std::vector<double>* matrix) {
+  for (size_t i = 0; i < a.size(); ++i) {
+    double* row = matrix->data() + i * b.size();
+    for (size_t j = 0; j < b.size(); ++j) row[j] -= a[i] * b[j];
+  }
+}
+
+double Dot(const float* a, const std::vector<double>& b) {
+  double sum = 0;
+  for (size_t i = 0; i < b.size(); ++i) sum += double(a[i]) * b[i];
+  return sum;
+}
+
 }  // namespace
+
+void GroupMoments::Center() {
+  SubtractOuter(input_mean, input_mean, &hessian);
+  // Rounding may leave less than nothing of an input that never changes.
+  const size_t n = input_mean.size();
+  for (size_t i = 0; i < n; ++i) hessian[i * n + i] = std::max(hessian[i * n + i], 0.0);
+  if (!cross.empty()) SubtractOuter(cross_mean, input_mean, &cross);
+}
 
 LinearGroup GroupOf(const LayerWeights& weights, const Linear* linear) {
   if (linear == &weights.o) return LinearGroup::kAttnOut;
@@ -128,22 +159,29 @@ Result<GroupMoments> PairedCalibration::Collect(LinearGroup group, const LayerWe
   const bool correct = AddsToResidual(group) ? options_.any() : options_.inputs != 0;
   GroupMoments moments;
   moments.hessian.assign(n * n, 0.0);
-  if (correct) moments.cross.assign(m * n, 0.0);
+  moments.input_mean.assign(n, 0.0);
+  if (correct) {
+    moments.cross.assign(m * n, 0.0);
+    moments.cross_mean.assign(m, 0.0);
+  }
   std::vector<float> x, e;
   for (size_t w = 0; w < student_->windows(); ++w) {
     RunToGroup(*student_, w, group, quantized, &x);
     kernels::AccumulateGramUpper(x.data(), student_->window(), n, n, moments.hessian.data());
+    AddRows(x, &moments.input_mean);
     if (correct) {
       RunToGroup(*teacher_, w, group, original, &e);
       for (size_t i = 0; i < e.size(); ++i) e[i] -= x[i];
       if (AddsToResidual(group)) OutputErrors(w, linear, &e);
       AccumulateCross(e, m, x, n, &moments.cross);
+      AddRows(e, &moments.cross_mean);
     }
     if (tick && !tick(w + 1, student_->windows())) return Status::Cancelled("interrupted");
   }
   kernels::MirrorUpper(n, moments.hessian.data());
-  Scale(&moments.hessian, 1.0 / double(tokens()));
-  Scale(&moments.cross, 1.0 / double(tokens()));
+  for (auto* sums : {&moments.hessian, &moments.cross, &moments.input_mean, &moments.cross_mean}) {
+    Scale(sums, 1.0 / double(tokens()));
+  }
   return moments;
 }
 
@@ -157,6 +195,24 @@ std::vector<float> PairedCalibration::Shift(const GroupMoments& moments, LinearG
   std::vector<float> shift(original.rows * n);
   kernels::MatMul(static_cast<const float*>(original.dense.data), n, cross.data(), n, shift.data(),
                   n, original.rows, n, n, false);
+  return shift;
+}
+
+std::vector<float> PairedCalibration::BiasShift(const GroupMoments& moments, LinearGroup group,
+                                                const Linear& original,
+                                                const std::vector<float>& reconstructed) const {
+  const size_t n = original.columns;
+  const auto* weights = static_cast<const float*>(original.dense.data);
+  std::vector<float> shift(original.rows);
+  for (size_t r = 0; r < original.rows; ++r) {
+    double sum = Dot(weights + r * n, moments.input_mean) -
+                 Dot(reconstructed.data() + r * n, moments.input_mean);
+    if (!moments.cross_mean.empty()) {
+      sum += AddsToResidual(group) ? moments.cross_mean[r]
+                                   : options_.inputs * Dot(weights + r * n, moments.cross_mean);
+    }
+    shift[r] = float(sum);
+  }
   return shift;
 }
 

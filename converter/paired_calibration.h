@@ -5,7 +5,8 @@
 //     mean |e + (W - W_q) x|^2,    e = alpha W (x_f - x)  (+ rho (r_f - r) at o and down),
 // where r is the residual stream that the output is added to: what all earlier linears did to it is
 // corrected where there is a chance. With H = mean x x^T and B = mean e x^T this is, up to a
-// constant, the plain objective tr(E H E^T) around W' = W + B H^-1 (converter/encoder.h).
+// constant, the plain objective tr(E H E^T) around W' = W + B H^-1 (converter/encoder.h). Where the
+// linear has a bias, that takes the mean of the error, and covariances replace H and B.
 // alpha = 1 is the asymmetric calibration of GPTAQ (Li et al. 2025) and Qronos (Zhang et al. 2025);
 // the residual term is that of output-adaptive methods such as LoaQ (Lin et al. 2025). Both are
 // scaled down a little, because they fit the calibration text as well as the errors.
@@ -41,6 +42,12 @@ struct GroupMoments {
   // What the corrections are made of: kAttnIn and kFfnIn mean (x_f - x) x^T [columns][columns], the
   // others B itself, [rows][columns]. Empty without corrections.
   std::vector<double> cross;
+  std::vector<double> input_mean;  // of x, [columns]
+  std::vector<double>
+      cross_mean;  // of x_f - x [columns], or of e [rows]; empty without corrections
+  // For linears with a bias, which takes care of the mean error (PairedCalibration::BiasShift):
+  // what is left are covariances. H becomes that of x - mean x, and likewise `cross`.
+  void Center();
 };
 
 class PairedCalibration {
@@ -59,6 +66,12 @@ class PairedCalibration {
   // B of a linear of the group, [rows][columns]; empty without corrections.
   std::vector<float> Shift(const GroupMoments& moments, LinearGroup group,
                            const Linear& original) const;
+
+  // What to add to the bias of a linear of the group so that the mean error over the calibration
+  // text is zero: mean e + (W - W_q) mean x, [rows]. reconstructed: W_q, [rows][columns].
+  std::vector<float> BiasShift(const GroupMoments& moments, LinearGroup group,
+                               const Linear& original,
+                               const std::vector<float>& reconstructed) const;
 
   // Takes both models' states through a sub-block whose linears are quantized.
   Status Advance(BlockPart part, const LayerWeights& quantized, const LayerWeights& original,

@@ -1,5 +1,6 @@
 #include "converter/pipeline.h"
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -15,6 +16,7 @@
 #include "converter/stored_shape.h"
 #include "fmt/format.h"
 #include "format/writer.h"
+#include "kernels/vector_math.h"
 
 namespace sdq::converter {
 namespace {
@@ -261,16 +263,28 @@ class Conversion {
                        const FloatLayer& weights, const FloatLayer& original,
                        PairedCalibration& calibration, std::vector<EncodedLinear>* encoded) {
     const double middle = from + (to - from) * kCollectShare;
-    SDQ_ASSIGN_OR_RETURN(const GroupMoments moments,
+    SDQ_ASSIGN_OR_RETURN(GroupMoments moments,
                          calibration.Collect(group, weights.weights(), original.weights(),
                                              TickFor(layer, "reading calibration", from, middle)));
+    const auto in_group = [&](const FloatLayer::NamedLinear& linear) {
+      return GroupOf(weights.weights(), linear.linear) == group;
+    };
+    const bool biased =
+        std::all_of(weights.linears().begin(), weights.linears().end(),
+                    [&](const auto& linear) { return !in_group(linear) || !linear.bias->empty(); });
+    if (biased) moments.Center();
     for (size_t i = 0; i < weights.linears().size(); ++i) {
       const FloatLayer::NamedLinear& linear = weights.linears()[i];
-      if (GroupOf(weights.weights(), linear.linear) != group) continue;
+      if (!in_group(linear)) continue;
       SDQ_RETURN_IF_ERROR(LayerReport(layer, "encoding " + linear.name, middle));
       const std::vector<float> shift =
           calibration.Shift(moments, group, *original.linears()[i].linear);
       SDQ_ASSIGN_OR_RETURN(EncodedLinear result, EncodeLinear(linear, &moments.hessian, &shift));
+      if (biased) {
+        const std::vector<float> change =
+            calibration.BiasShift(moments, group, *original.linears()[i].linear, *linear.values);
+        kernels::AddInPlace(linear.bias->data(), change.data(), change.size());
+      }
       encoded->push_back(std::move(result));
     }
     return Status::Ok();

@@ -197,6 +197,61 @@ TEST_CASE("paired calibration: moments are those of the two models' inputs") {
                  paired->Shift(*moments, group, linear)) < 1e-5);
 }
 
+TEST_CASE("paired calibration: a bias takes the mean error, covariances are left") {
+  const auto group = GENERATE(LinearGroup::kAttnIn, LinearGroup::kAttnOut, LinearGroup::kFfnIn,
+                              LinearGroup::kFfnMid);
+  const Fixture f(OptConfig(true));
+  const LayerWeights& original = f.original->weights();
+  const LayerWeights& quantized = f.quantized->weights();
+  Observed student(f, quantized, group), teacher(f, original, group);
+  const auto paired = f.Paired({0.5, 0.25});
+  REQUIRE(paired->Advance(BlockPart::kWhole, quantized, original, {}).ok());
+  if (InFeedForward(group)) {
+    REQUIRE(paired->Advance(BlockPart::kAttention, quantized, original, {}).ok());
+  }
+  auto moments = paired->Collect(group, quantized, original, {});
+  REQUIRE(moments.ok());
+  const Linear& linear = Member(original, group);
+  const size_t n = linear.columns;
+  const auto* w = static_cast<const float*>(linear.dense.data);
+  const auto* q = static_cast<const float*>(Member(quantized, group).dense.data);
+  const bool adds = group == LinearGroup::kAttnOut || group == LinearGroup::kFfnMid;
+  const std::vector<float> reconstructed(q, q + linear.rows * n);
+  std::vector<double> expected(linear.rows, 0.0);
+  for (size_t r = 0; r < linear.rows; ++r) {
+    for (size_t t = 0; t < kTokens; ++t) {
+      double error = 0;
+      for (size_t c = 0; c < n; ++c) {
+        const double x = double(student.x[t * n + c]);
+        error += 0.5 * double(w[r * n + c]) * (double(teacher.x[t * n + c]) - x) +
+                 (double(w[r * n + c]) - double(q[r * n + c])) * x;
+      }
+      if (adds) {
+        error += 0.25 * (double(teacher.residual[t * linear.rows + r]) -
+                         double(student.residual[t * linear.rows + r]));
+      }
+      expected[r] += error / double(kTokens);
+    }
+  }
+  CHECK(Distance(expected, paired->BiasShift(*moments, group, linear, reconstructed)) < 1e-5);
+
+  moments->Center();
+  const auto center = [](std::vector<float>* x, size_t width) {
+    for (size_t c = 0; c < width; ++c) {
+      double mean = 0;
+      for (size_t t = 0; t < kTokens; ++t) mean += double((*x)[t * width + c]) / double(kTokens);
+      for (size_t t = 0; t < kTokens; ++t) (*x)[t * width + c] -= float(mean);
+    }
+  };
+  for (Observed* seen : {&student, &teacher}) {
+    center(&seen->x, n);
+    center(&seen->residual, 16);
+  }
+  CHECK(Distance(DirectHessian(student.x, n), moments->hessian) < 1e-4);
+  CHECK(Distance(DirectShift(linear, student, teacher, 0.5, adds ? 0.25 : 0.0),
+                 paired->Shift(*moments, group, linear)) < 1e-4);
+}
+
 TEST_CASE("paired calibration: without corrections the float model does not run") {
   const Fixture f(kLlama);
   const auto paired = f.Paired({0.0, 0.0});
