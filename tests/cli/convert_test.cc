@@ -63,9 +63,9 @@ TEST_CASE("sdq-convert: the same bytes again, with one thread and with two") {
   WriteText(folder / "calib.txt", CalibrationText());
   const auto convert = [&](const std::string& threads, const std::string& seed) {
     const std::string path = folder / "model.sdq";
-    MustRun("sdq-convert",
-            {BundledModel("stories-llama-5m"), "-o", path, "--osr", "1", "--calib",
-             folder / "calib.txt", "--calib-tokens", "512", "-t", threads, "--seed", seed, "-q"});
+    MustRun("sdq-convert", {BundledModel("stories-llama-5m"), "-o", path, "--osr", "1", "--calib",
+                            folder / "calib.txt", "--calib-tokens", "512", "--scale-tries", "1",
+                            "-t", threads, "--seed", seed, "-q"});
     return ReadBytes(path);
   };
   const std::vector<uint8_t> bytes = convert("1", "7");
