@@ -97,7 +97,7 @@ void DeclareMethod(CLI::App& app, Options& o) {
          "trellis: samples that a weight depends on, 2^L states (default 8; ternary 3^L, 5)")
       ->check(IntegerFrom(1, 16));
   app.add_option("--scale-tries", o.convert.scale_tries,
-                 "trellis with --calib: row scales to try, each costs a search (default 3)")
+                 "trellis with --calib: row scales to try, each costs a search (default 1)")
       ->check(IntegerFrom(1, int(converter::kMaxScaleTries)));
   app.add_option("--order", o.convert.published.order,
                  "sdq: order of the modulator, 1 (default) or 2")

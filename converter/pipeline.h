@@ -43,7 +43,7 @@ struct ConvertOptions {
   std::vector<NamedRate> rates;  // one per linear; empty = NearestRate(osr) everywhere
   format::Alphabet alphabet = format::Alphabet::kBinary;
   uint32_t window = 8;         // trellis: samples of decimator window
-  uint32_t scale_tries = 3;    // trellis with calibration: row scales to try (encoder.h)
+  uint32_t scale_tries = 1;    // trellis with calibration: row scales to try (encoder.h)
   PublishedOptions published;  // order, block, grid; alphabet and rate come from above
   EmbeddingType embeddings = EmbeddingType::kQ8;  // ignored by kFloat
   std::vector<TokenId> calibration;               // tokens; empty = no data (plain squared error)
