@@ -149,7 +149,7 @@ class Search {
   // Of two states, one that costs less and loses less (loss = reduced - multiplier * cost + ...)
   // makes the other useless.
   void Prune(std::vector<State>* states) const {
-    std::sort(states->begin(), states->end(), [this](const State& a, const State& b) {
+    std::sort(states->begin(), states->end(), [](const State& a, const State& b) {
       if (a.cost != b.cost) return a.cost < b.cost;
       return a.reduced != b.reduced ? a.reduced < b.reduced
                                     : std::pair(a.from, a.choice) < std::pair(b.from, b.choice);
