@@ -32,7 +32,7 @@ struct Options {
   std::string calibration_file;
   std::string separator = "<|endoftext|>";
   std::string rate_file;
-  std::string allocation;  // empty: by sensitivity where there is text to measure it with
+  std::string allocation;  // empty: trellis by sensitivity where there is text, else uniform
   double bits_per_weight = 0;
   std::string target_size;
   size_t calibration_tokens = 0;  // 0: kFileTokens or kOwnTokens
@@ -81,10 +81,11 @@ void DeclareMethod(CLI::App& app, Options& o) {
                  "of the checkpoint at 16 bits")
       ->excludes(osr)
       ->excludes(bpw);
-  app.add_option("--allocate", o.allocation,
-                 "how linears share it: sensitivity (default: least predicted KL), "
-                 "uniform (default without calibration) or sigma (MultiOSR: more for linears of "
-                 "low variance)")
+  app.add_option(
+         "--allocate", o.allocation,
+         "how linears share it: sensitivity (least predicted KL; default of trellis with "
+         "calibration), uniform (default otherwise) or sigma (MultiOSR: more for linears of "
+         "low variance)")
       ->check(CLI::IsMember(kAllocations));
   app.add_option("--osr-file", o.rate_file,
                  "exceptions, a line each: PATTERN OSR, e.g. 'layers.0.attn.* 5/2'");
@@ -186,8 +187,10 @@ Result<converter::RateRequest> MakeRequest(const converter::Checkpoint& checkpoi
   using Kind = converter::RateBudget::Kind;
   converter::RateRequest request;
   const bool has_text = !o.convert.calibration.empty();
-  request.allocation = kAllocations.at(
-      !o.allocation.empty() ? o.allocation : (has_text ? "sensitivity" : "uniform"));
+  // The published method stays as published unless asked otherwise.
+  const bool measure = has_text && o.convert.method == Method::kTrellis;
+  request.allocation =
+      kAllocations.at(!o.allocation.empty() ? o.allocation : (measure ? "sensitivity" : "uniform"));
   if (!o.rate_file.empty()) {
     SDQ_ASSIGN_OR_RETURN(request.overrides, ReadTextFile(o.rate_file));
   }

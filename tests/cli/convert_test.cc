@@ -48,8 +48,11 @@ TEST_CASE("sdq-convert: the published method with calibration text, ternary by d
   const TemporaryFolder folder;
   const std::string model = folder / "model.sdq";
   WriteText(folder / "calib.txt", CalibrationText());
-  MustRun("sdq-convert", {BundledModel("stories-llama-5m"), "-o", model, "--method", "sdq", "--osr",
-                          "2", "--calib", folder / "calib.txt", "--calib-tokens", "512", "-q"});
+  const std::string report = MustRun(
+      "sdq-convert", {BundledModel("stories-llama-5m"), "-o", model, "--method", "sdq", "--osr",
+                      "2", "--calib", folder / "calib.txt", "--calib-tokens", "512"});
+  CHECK(Contains(report, "layers.5.ffn.down"));
+  CHECK_FALSE(Contains(report, "predicted KL"));  // rates as published: uniform, not measured
   const Json metadata = Info(model)["metadata"];
   CHECK(metadata["quantization.method"] == "sdq");
   CHECK(metadata["quantization.alphabet"] == "ternary");
