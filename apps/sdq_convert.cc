@@ -166,7 +166,6 @@ Status WriteCalibration(const converter::Checkpoint& checkpoint, Options& o) {
   progress.Finish();
   if (!text.ok()) return std::move(text).status();
   o.convert.calibration = *std::move(text);
-  o.convert.calibration_name = "own text";
   return Status::Ok();
 }
 
@@ -177,16 +176,17 @@ Status ReadCalibration(const converter::Checkpoint& checkpoint, Options& o) {
   SDQ_ASSIGN_OR_RETURN(o.convert.calibration, TokenizeDocuments(tokenizer, text, o.separator));
   const size_t tokens = o.calibration_tokens != 0 ? o.calibration_tokens : kFileTokens;
   if (o.convert.calibration.size() > tokens) o.convert.calibration.resize(tokens);
-  o.convert.calibration_name = std::filesystem::path(o.calibration_file).filename().string();
   return Status::Ok();
 }
 
-// How the linears are to share what.
+bool WantsText(const Options& o) { return o.calibration_file != kNoCalibration && !o.random; }
+
+// How the linears are to share what; nothing is measured yet.
 Result<converter::RateRequest> MakeRequest(const converter::Checkpoint& checkpoint,
                                            const Options& o) {
   using Kind = converter::RateBudget::Kind;
   converter::RateRequest request;
-  const bool has_text = !o.convert.calibration.empty();
+  const bool has_text = WantsText(o);
   // The published method stays as published unless asked otherwise.
   const bool measure = has_text && o.convert.method == Method::kTrellis;
   request.allocation =
@@ -204,7 +204,11 @@ Result<converter::RateRequest> MakeRequest(const converter::Checkpoint& checkpoi
   if (request.allocation == converter::Allocation::kSensitivity && !has_text) {
     return Status::InvalidArgument("--allocate sensitivity needs calibration text");
   }
-  if (request.allocation != converter::Allocation::kSensitivity) return request;
+  return request;
+}
+
+Status Measure(const converter::Checkpoint& checkpoint, const Options& o,
+               converter::RateRequest* request) {
   std::vector<double> errors;
   for (const converter::Rate rate : converter::CandidateRates(o.convert)) {
     errors.push_back(converter::ExpectedError(o.convert, rate));
@@ -220,19 +224,28 @@ Result<converter::RateRequest> MakeRequest(const converter::Checkpoint& checkpoi
                                                   return !Interrupted();
                                                 });
   progress.Finish();
-  SDQ_ASSIGN_OR_RETURN(request.sensitivities, std::move(measured));
-  return request;
+  SDQ_ASSIGN_OR_RETURN(request->sensitivities, std::move(measured));
+  return Status::Ok();
 }
 
-// Rates and calibration text, before the long work begins.
+// Calibration text and rates. What cannot be had is refused before the first of long works.
 Status Plan(const converter::Checkpoint& checkpoint, Options& o) {
   if (o.alphabet != "binary" && !o.window_given) o.convert.window = kTernaryWindow;
   if (o.convert.method == Method::kTrellis && !o.damping_given) o.convert.damping = kTrellisDamping;
-  if (o.calibration_file != kNoCalibration && !o.random) {
+  if (WantsText(o)) {
+    o.convert.calibration_name =
+        o.calibration_file.empty() ? "own text"
+                                   : std::filesystem::path(o.calibration_file).filename().string();
+  }
+  SDQ_ASSIGN_OR_RETURN(converter::RateRequest request, MakeRequest(checkpoint, o));
+  SDQ_RETURN_IF_ERROR(converter::CheckRequest(checkpoint, o.convert, request));
+  if (WantsText(o)) {
     SDQ_RETURN_IF_ERROR(o.calibration_file.empty() ? WriteCalibration(checkpoint, o)
                                                    : ReadCalibration(checkpoint, o));
   }
-  SDQ_ASSIGN_OR_RETURN(const converter::RateRequest request, MakeRequest(checkpoint, o));
+  if (request.allocation == converter::Allocation::kSensitivity) {
+    SDQ_RETURN_IF_ERROR(Measure(checkpoint, o, &request));
+  }
   SDQ_ASSIGN_OR_RETURN(const converter::RatePlan plan,
                        converter::PlanRates(checkpoint, o.convert, request));
   o.convert.rates = plan.rates;

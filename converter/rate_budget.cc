@@ -37,10 +37,14 @@ class Planner {
           const std::vector<RateCandidates>& linears, const RateBudget& budget)
       : checkpoint_(checkpoint), options_(options), linears_(linears), budget_(budget) {}
 
-  Result<std::vector<NamedRate>> Run() {
+  Status Check() {
     SDQ_RETURN_IF_ERROR(ListOptions());
     SDQ_RETURN_IF_ERROR(FindBase());
-    SDQ_RETURN_IF_ERROR(CheckLimit());
+    return CheckLimit();
+  }
+
+  Result<std::vector<NamedRate>> Run() {
+    SDQ_RETURN_IF_ERROR(Check());
     std::optional<Assignment> best;
     for (const uint32_t den : {4u, 8u, 16u, UINT32_MAX}) {
       SDQ_ASSIGN_OR_RETURN(const std::optional<Assignment> found, Solve(den));
@@ -73,7 +77,8 @@ class Planner {
           decimators.push_back(stream.decimator);
           overheads_.push_back(Overhead(stream.decimator));
         }
-        options.push_back({rate, Cost(shape, stream), index, linear.losses[k]});
+        options.push_back(
+            {rate, Cost(shape, stream), index, k < linear.losses.size() ? linear.losses[k] : 0.0});
       }
     }
     return Status::Ok();
@@ -156,21 +161,29 @@ class Planner {
     if (limit_ >= least && double(limit_) * (1 - kBudgetTolerance) <= double(most)) {
       return Status::Ok();
     }
-    return Status::OutOfRange(fmt::format("{} cannot be met: these linears can have {} to {}",
-                                          Text(limit_), Text(least), Text(most)));
+    return Status::OutOfRange(Refusal(least, most));
   }
 
-  std::string Text(uint64_t amount) const {
+  std::string Refusal(uint64_t least, uint64_t most) const {
+    const auto amount = [&](uint64_t units) {
+      return double(units) / double(weights_) /
+             (budget_.kind == RateBudget::Kind::kMeanOsr ? double(kSampleUnits) : 0.125);
+    };
     switch (budget_.kind) {
       case RateBudget::Kind::kMeanOsr:
-        return fmt::format("a mean OSR of {:.4f}",
-                           double(amount) / double(weights_) / double(kSampleUnits));
+        return fmt::format("a mean OSR of {:.4f} cannot be met: from {:.4f} to {:.4f} can be had",
+                           amount(limit_), amount(least), amount(most));
       case RateBudget::Kind::kBitsPerWeight:
-        return fmt::format("{:.4f} bits per weight", 8 * double(amount) / double(weights_));
+        return fmt::format("{:.4f} bits per weight cannot be met: from {:.4f} to {:.4f} can be had",
+                           amount(limit_), amount(least), amount(most));
       case RateBudget::Kind::kFileBytes:
         break;
     }
-    return fmt::format("a file of {} bytes", amount);
+    constexpr double kMiB = 0x1p20;
+    return fmt::format(
+        "a file of {} bytes cannot be met: the smallest that this model, method and window can "
+        "give has {} bytes ({:.2f} MiB), the largest {} ({:.2f} MiB)",
+        limit_, least, double(least) / kMiB, most, double(most) / kMiB);
   }
 
   // Rates whose denominator divides `den` (UINT32_MAX: all). What decimators take is not known
@@ -271,6 +284,11 @@ Result<std::vector<NamedRate>> RatesWithin(const Checkpoint& checkpoint,
                                            const std::vector<RateCandidates>& linears,
                                            const RateBudget& budget) {
   return Planner(checkpoint, options, linears, budget).Run();
+}
+
+Status CheckBudget(const Checkpoint& checkpoint, const ConvertOptions& options,
+                   const std::vector<RateCandidates>& linears, const RateBudget& budget) {
+  return Planner(checkpoint, options, linears, budget).Check();
 }
 
 Result<uint64_t> ParseTargetSize(const std::string& text, uint64_t half_precision_bytes) {

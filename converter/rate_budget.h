@@ -42,6 +42,10 @@ Result<std::vector<NamedRate>> RatesWithin(const Checkpoint& checkpoint,
                                            const std::vector<RateCandidates>& linears,
                                            const RateBudget& budget);
 
+// The same refusal, without looking for rates: milliseconds. Losses are not read.
+Status CheckBudget(const Checkpoint& checkpoint, const ConvertOptions& options,
+                   const std::vector<RateCandidates>& linears, const RateBudget& budget);
+
 // "1500000", "1500KiB", "12.5MiB", "2GiB", or "20%" of the parameters at two bytes each: bytes.
 Result<uint64_t> ParseTargetSize(const std::string& text, uint64_t half_precision_bytes);
 

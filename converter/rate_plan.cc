@@ -108,6 +108,36 @@ Result<std::vector<RateCandidates>> Candidates(const std::vector<AllocationItem>
   return candidates;
 }
 
+// Overridden linears have one candidate.
+Status FixOverridden(const std::vector<RateOverride>& overrides, const ConvertOptions& options,
+                     const std::vector<Rate>& learned, std::vector<RateCandidates>* candidates) {
+  std::vector<NamedRate> fixed;
+  for (const RateCandidates& linear : *candidates) fixed.push_back({linear.name, Rate{0, 1}});
+  SDQ_RETURN_IF_ERROR(ApplyRateOverrides(overrides, &fixed));
+  if (!learned.empty()) SDQ_RETURN_IF_ERROR(CheckLearned(fixed, options, learned));
+  for (size_t i = 0; i < fixed.size(); ++i) {
+    if (fixed[i].rate.num != 0) (*candidates)[i] = {fixed[i].name, {fixed[i].rate}, {0.0}};
+  }
+  return Status::Ok();
+}
+
+RateBudget BudgetOf(const ConvertOptions& options, const RateRequest& request) {
+  return request.budget.value_or(RateBudget{RateBudget::Kind::kMeanOsr, options.osr});
+}
+
+// Rates that taps were learned for, none for the published method, which needs none.
+Result<std::vector<Rate>> LearnedFor(const ConvertOptions& options) {
+  std::vector<Rate> learned;
+  if (options.method != Method::kTrellis) return learned;
+  learned = LearnedRates(options.alphabet, options.window);
+  if (learned.empty()) {
+    return Status::InvalidArgument(fmt::format(
+        "no decimators were learned for a window of {} (binary: 8, 10, 12; ternary: 5, 6, 7)",
+        options.window));
+  }
+  return learned;
+}
+
 Status CheckSensitivities(const std::vector<AllocationItem>& items, const RateRequest& request,
                           size_t candidates) {
   bool match = items.size() == request.sensitivities.size();
@@ -125,18 +155,11 @@ Result<std::vector<NamedRate>> AllocateWithin(const Checkpoint& checkpoint,
                                               const RateRequest& request,
                                               const std::vector<RateOverride>& overrides,
                                               const std::vector<Rate>& learned) {
-  const RateBudget budget =
-      request.budget.value_or(RateBudget{RateBudget::Kind::kMeanOsr, options.osr});
+  const RateBudget budget = BudgetOf(options, request);
   const std::vector<Rate> rates = CandidateRates(options);
   SDQ_ASSIGN_OR_RETURN(std::vector<RateCandidates> candidates,
                        Candidates(items, options, request, budget, rates));
-  std::vector<NamedRate> fixed;
-  for (const AllocationItem& item : items) fixed.push_back({item.name, Rate{0, 1}});
-  SDQ_RETURN_IF_ERROR(ApplyRateOverrides(overrides, &fixed));
-  if (!learned.empty()) SDQ_RETURN_IF_ERROR(CheckLearned(fixed, options, learned));
-  for (size_t i = 0; i < items.size(); ++i) {
-    if (fixed[i].rate.num != 0) candidates[i] = {items[i].name, {fixed[i].rate}, {0.0}};
-  }
+  SDQ_RETURN_IF_ERROR(FixOverridden(overrides, options, learned, &candidates));
   return RatesWithin(checkpoint, options, candidates, budget);
 }
 
@@ -174,18 +197,31 @@ double ExpectedError(const ConvertOptions& options, Rate rate) {
   return at_two * std::pow(rate.osr() / 2, -2.1);
 }
 
+Status CheckRequest(const Checkpoint& checkpoint, const ConvertOptions& options,
+                    const RateRequest& request) {
+  SDQ_ASSIGN_OR_RETURN(const std::vector<Rate> learned, LearnedFor(options));
+  SDQ_ASSIGN_OR_RETURN(const std::vector<RateOverride> overrides,
+                       ParseRateOverrides(request.overrides));
+  const std::vector<Rate> rates = CandidateRates(options);
+  std::vector<RateCandidates> candidates;
+  std::vector<AllocationItem> items;  // without their deviations
+  for (const TensorShape& shape : ExpectedTensors(checkpoint.config())) {
+    if (!shape.is_linear) continue;
+    candidates.push_back({shape.name, rates, {}});
+    items.push_back({0, shape.name, uint64_t(shape.rows) * uint64_t(shape.columns), 0});
+  }
+  SDQ_RETURN_IF_ERROR(FixOverridden(overrides, options, learned, &candidates));
+  if (request.budget || request.allocation == Allocation::kSensitivity) {
+    return CheckBudget(checkpoint, options, candidates, BudgetOf(options, request));
+  }
+  if (request.allocation != Allocation::kUniform) return Status::Ok();
+  return AllocateMean(items, options, Allocation::kUniform, learned).status();
+}
+
 Result<RatePlan> PlanRates(const Checkpoint& checkpoint, const ConvertOptions& options,
                            const RateRequest& request) {
   RatePlan plan;
-  std::vector<Rate> learned;
-  if (options.method == Method::kTrellis) {
-    learned = LearnedRates(options.alphabet, options.window);
-    if (learned.empty()) {
-      return Status::InvalidArgument(fmt::format(
-          "no decimators were learned for a window of {} (binary: 8, 10, 12; ternary: 5, 6, 7)",
-          options.window));
-    }
-  }
+  SDQ_ASSIGN_OR_RETURN(const std::vector<Rate> learned, LearnedFor(options));
   SDQ_ASSIGN_OR_RETURN(const std::vector<RateOverride> overrides,
                        ParseRateOverrides(request.overrides));
   SDQ_ASSIGN_OR_RETURN(plan.items, ListAllocationItems(checkpoint));

@@ -44,6 +44,12 @@ struct RatePlan {
 Result<RatePlan> PlanRates(const Checkpoint& checkpoint, const ConvertOptions& options,
                            const RateRequest& request);
 
+// What PlanRates would refuse whatever is measured: rates that nothing was learned for, overrides
+// that match nothing, a budget or a mean that no choice of rates meets (kOutOfRange, with those
+// that can be). Reads no weights and no sensitivities: for refusals before hours of work.
+Status CheckRequest(const Checkpoint& checkpoint, const ConvertOptions& options,
+                    const RateRequest& request);
+
 // Rates that a budget is shared out in, rising: those with taps; eighths from 1 on for the
 // published method, which can have any.
 std::vector<Rate> CandidateRates(const ConvertOptions& options);

@@ -216,6 +216,52 @@ TEST_CASE("rate budget: what cannot be met is refused with what can") {
         std::string::npos);
 }
 
+TEST_CASE("rate budget: the same refusals before there is text or a sensitivity") {
+  const auto checkpoint = Bundled("stories-llama-5m");
+  ConvertOptions early;
+  early.calibration_name = "text.txt";
+  ConvertOptions late = early;
+  late.calibration.assign(1000, 1);
+  const auto allocation =
+      GENERATE(Allocation::kUniform, Allocation::kSigma, Allocation::kSensitivity);
+  const RateBudget budget =
+      GENERATE(RateBudget{Kind::kFileBytes, 1e6}, RateBudget{Kind::kFileBytes, 1e8},
+               RateBudget{Kind::kBitsPerWeight, 0.9}, RateBudget{Kind::kBitsPerWeight, 4.2},
+               RateBudget{Kind::kMeanOsr, 0.5}, RateBudget{Kind::kFileBytes, 2.2e6},
+               RateBudget{Kind::kBitsPerWeight, 1.06}, RateBudget{Kind::kMeanOsr, 4.0});
+  RateRequest request;
+  request.allocation = allocation;
+  request.budget = budget;
+  const Status refused = CheckRequest(*checkpoint, early, request);
+  const auto plan = PlanRates(*checkpoint, late, Request(*checkpoint, late, allocation, budget));
+  CHECK(refused.code() == plan.status().code());
+  CHECK(refused.message() == plan.status().message());
+}
+
+TEST_CASE("rate budget: rates that do not exist are refused early too") {
+  const auto checkpoint = Bundled("stories-llama-5m");
+  const auto message = [&](const ConvertOptions& options, const RateRequest& request) {
+    return CheckRequest(*checkpoint, options, request).message();
+  };
+  ConvertOptions options;
+  RateRequest request;
+  CHECK(message(options, request).empty());
+  options.osr = 4.5;
+  CHECK(message(options, request).find("from 1 to 4") != std::string::npos);
+  options.osr = 2;
+  options.window = 9;
+  CHECK(message(options, request).find("window of 9") != std::string::npos);
+  options.window = 8;
+  request.overrides = "layers.9.* 2\n";
+  CHECK(message(options, request).find("line 1") != std::string::npos);
+  request.overrides = "layers.0.* 7\n";
+  CHECK(message(options, request).find("7/1") != std::string::npos);
+  // What is fixed narrows what a file can be.
+  request.overrides = "layers.* 4\n";
+  request.budget = {Kind::kFileBytes, 2.2e6};
+  CHECK(message(options, request).find("cannot be met") != std::string::npos);
+}
+
 TEST_CASE("rate budget: sizes as people write them") {
   CHECK(*ParseTargetSize("1500000", 0) == 1500000);
   CHECK(*ParseTargetSize("1500000B", 0) == 1500000);

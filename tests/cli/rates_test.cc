@@ -1,0 +1,157 @@
+// Sizes and rates as a user asks for them: --bpw, --target-size, --allocate.
+#include <filesystem>
+#include <map>
+#include <set>
+
+#include "tests/cli/programs.h"
+
+namespace sdq::test {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+// Some hundred tokens of plain English.
+std::string CalibrationText() {
+  std::string text;
+  for (int i = 0; i < 24; ++i) {
+    text += std::string(kReferenceText) + " number " + std::to_string(i) + "?\"\n";
+  }
+  return text;
+}
+
+std::string Convert(const std::string& model, const Arguments& more) {
+  Arguments arguments = {BundledModel("stories-llama-5m"), "-o", model};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return MustRun("sdq-convert", arguments);
+}
+
+Json Info(const std::string& model) { return MustRunJson("sdq-info", {model, "--json"}); }
+
+// OSR by name of the linear.
+std::map<std::string, double> Rates(const std::string& model) {
+  std::map<std::string, double> rates;
+  const Json info = Info(model);
+  for (const Json& tensor : info["tensors"]) {
+    if (tensor["kind"] == "stream") rates[tensor["name"]] = tensor["osr"];
+  }
+  return rates;
+}
+
+TEST_CASE("sdq-convert: bits per weight, met from below to a thousandth") {
+  const TemporaryFolder folder;
+  const std::string model = folder / "model.sdq";
+  const std::string bits = GENERATE("1.1", "1.379");
+  const std::string report = Convert(model, {"--bpw", bits, "--calib", "none"});
+  const double stored = Info(model)["bits_per_weight"];
+  CHECK(stored <= std::stod(bits));
+  CHECK(stored >= 0.999 * std::stod(bits));
+  CHECK(Contains(report, "bits per weight in quantized linears"));
+}
+
+TEST_CASE(
+    "sdq-convert: a size in bytes, MiB or percent is never exceeded, nor missed by more than"
+    " a thousandth") {
+  const TemporaryFolder folder;
+  const std::string model = folder / "model.sdq";
+  // 5475584 parameters at two bytes: 20% are 2190233 bytes.
+  const std::pair<const char*, double> sizes[] = {{"2000000", 2000000},
+                                                  {"1.9MiB", 1.9 * 1048576},
+                                                  {"1900KiB", 1900.0 * 1024},
+                                                  {"20%", 2190233}};
+  for (const auto& [text, bytes] : sizes) {
+    INFO(text);
+    const std::string report = Convert(model, {"--target-size", text, "--calib", "none"});
+    const auto size = double(fs::file_size(model));
+    CHECK(size <= bytes);
+    CHECK(size >= 0.999 * bytes);
+    CHECK(Contains(report, std::to_string(fs::file_size(model)) + " bytes"));
+  }
+  MustRun("sdq-run", {model, "-p", "Once", "-n", "2", "-q"});
+}
+
+TEST_CASE("sdq-convert: allocation uniform, sigma or by sensitivity, at the same size") {
+  const TemporaryFolder folder;
+  const std::string model = folder / "model.sdq";
+  WriteText(folder / "calib.txt", CalibrationText());
+  const auto convert = [&](const std::string& allocation, const std::string& text) {
+    const std::string report = Convert(model, {"--allocate", allocation, "--target-size", "2000000",
+                                               "--calib", text, "--calib-tokens", "512"});
+    const auto size = double(fs::file_size(model));
+    CHECK(size <= 2000000);
+    CHECK(size >= 0.999 * 2000000);
+    CHECK(Contains(report, "predicted KL") == (allocation == "sensitivity"));
+    return Rates(model);
+  };
+  const auto uniform = convert("uniform", "none");
+  const auto sigma = convert("sigma", "none");
+  const auto sensitivity = convert("sensitivity", folder / "calib.txt");
+  CHECK(uniform.size() == 42);
+  std::set<double> rates;
+  for (const auto& [name, osr] : uniform) rates.insert(osr);
+  CHECK(*rates.rbegin() - *rates.begin() <= 0.25);
+  CHECK(sigma != uniform);
+  CHECK(sensitivity != uniform);
+  CHECK(sensitivity != sigma);
+  // An error of the queries changes which tokens are looked at, one of the values what they say.
+  CHECK(sensitivity.at("layers.0.attn.q") < sensitivity.at("layers.0.attn.v"));
+}
+
+TEST_CASE("sdq-convert: what cannot be had is refused before anything is read or measured") {
+  const TemporaryFolder folder;
+  // The text does not exist: whoever looked for it first would say so.
+  const auto refused = [&](const Arguments& more, const std::string& message) {
+    Arguments arguments = {BundledModel("stories-llama-5m"), "-o", folder / "model.sdq", "--calib",
+                           folder / "missing.txt"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    CheckFailure("sdq-convert", arguments, 1, message);
+    CHECK(NamesIn(folder.path()).empty());
+  };
+  for (const char* allocation : {"uniform", "sigma", "sensitivity"}) {
+    refused({"--target-size", "1MiB", "--allocate", allocation},
+            "a file of 1048576 bytes cannot be met: the smallest");
+    refused({"--target-size", "90%", "--allocate", allocation}, "the largest");
+    refused({"--bpw", "9", "--allocate", allocation}, "9.0000 bits per weight cannot be met: from");
+  }
+  refused({"--osr", "5"}, "from 1.0000 to 4.0000");
+  refused({"--window", "9"}, "window of 9");
+  refused({"--target-size", "5MB"}, "'5MB' is not a size");
+  refused({"--target-size", "-1"}, "'-1' is not a size");
+  refused({"--method", "float", "--bpw", "2"}, "need a method that quantizes");
+}
+
+TEST_CASE("sdq-convert: the sizes that a refusal names can be had") {
+  const TemporaryFolder folder;
+  const std::string model = folder / "model.sdq";
+  const ProcessResult refusal =
+      RunProgram("sdq-convert", {BundledModel("stories-llama-5m"), "-o", model, "--calib", "none",
+                                 "--target-size", "1", "-q"});
+  CHECK(refusal.exit_code == 1);
+  const size_t found = refusal.err.find("give has ");
+  REQUIRE(found != std::string::npos);
+  const std::string least = std::to_string(std::stoull(refusal.err.substr(found + 9)));
+  Convert(model, {"--calib", "none", "--target-size", least});
+  CHECK(std::to_string(fs::file_size(model)) == least);
+}
+
+TEST_CASE("sdq-convert: rates, sizes and allocations that exclude each other or are none") {
+  const Arguments base = {"missing", "-o", "model.sdq"};
+  const auto misuse = [&](const Arguments& more, const std::string& message) {
+    Arguments arguments = base;
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    CheckFailure("sdq-convert", arguments, 2, message);
+  };
+  misuse({"--osr", "2", "--bpw", "2"}, "excludes");
+  misuse({"--osr", "2", "--target-size", "2MiB"}, "excludes");
+  misuse({"--bpw", "2", "--target-size", "2MiB"}, "excludes");
+  misuse({"--bpw", "0.1"}, "--bpw");
+  misuse({"--bpw", "nan"}, "--bpw");
+  misuse({"--allocate", "evenly"}, "--allocate");
+  CheckFailure("sdq-convert",
+               {BundledModel("stories-llama-5m"), "-o", "model.sdq", "--calib", "none",
+                "--allocate", "sensitivity"},
+               1, "needs calibration text");
+}
+
+}  // namespace
+}  // namespace sdq::test
