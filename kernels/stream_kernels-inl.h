@@ -40,18 +40,43 @@ HWY_INLINE void AddBytes(ByteVec v, WordVec& all, WordVec& odd) {
   odd = hn::Add(odd, hn::ShiftRight<8>(words));
 }
 
-// Adds 16-bit sums (byte i of each 16-byte block belongs to row i) to the rows' sums.
+// The sum of a vector's 16-byte blocks.
+template <class D, class V>
+HWY_INLINE auto FoldBlocks(D d, V v) {
+  if constexpr (hn::MaxLanes(d) > 8) {
+    const hn::Half<D> half;
+    return FoldBlocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  } else {
+    return v;
+  }
+}
+
+using Rows = hn::CappedTag<int32_t, 8>;  // divides the 16 rows of a tile
+
+// Adds 16-bit sums (byte i of each 16-byte block belongs to row i) to the rows' sums. A row's sum
+// over the blocks fits 16 bits as well: kChunkGroups counts the entries of all blocks.
 HWY_INLINE void AddRows(WordVec all, WordVec odd, int32_t* sums) {
-  const Words d;
-  const WordVec even = hn::Sub(all, hn::ShiftLeft<8>(odd));
-  uint16_t low[32], high[32];  // rows 0-7 and 8-15 of each block
-  hn::StoreU(hn::InterleaveLower(d, even, odd), d, low);
-  hn::StoreU(hn::InterleaveUpper(d, even, odd), d, high);
-  for (size_t block = 0; block < hn::Lanes(d); block += 8) {
-    for (size_t r = 0; r < 8; ++r) {
-      sums[r] += low[block + r];
-      sums[8 + r] += high[block + r];
-    }
+  const hn::CappedTag<uint16_t, 8> d;
+  const auto odd_rows = FoldBlocks(Words(), odd);
+  const auto even_rows = hn::Sub(FoldBlocks(Words(), all), hn::ShiftLeft<8>(odd_rows));
+  HWY_ALIGN uint16_t words[16];
+  hn::Store(hn::InterleaveLower(d, even_rows, odd_rows), d, words);
+  hn::Store(hn::InterleaveUpper(d, even_rows, odd_rows), d, words + 8);
+  const Rows rows;
+  const hn::Rebind<uint16_t, Rows> narrow;
+  for (size_t r = 0; r < 16; r += hn::Lanes(rows)) {
+    const auto widened = hn::PromoteTo(rows, hn::Load(narrow, words + r));
+    hn::Store(hn::Add(hn::Load(rows, sums + r), widened), rows, sums + r);
+  }
+}
+
+// AccumulateTile, for sums at an aligned address.
+HWY_INLINE void AccumulateRows(const int32_t* sums, float scale, float* acc) {
+  const Rows rows;
+  const hn::RebindToFloat<Rows> d;
+  for (size_t r = 0; r < 16; r += hn::Lanes(rows)) {
+    const auto product = hn::Mul(hn::Set(d, scale), hn::ConvertTo(d, hn::Load(rows, sums + r)));
+    hn::StoreU(hn::Add(hn::LoadU(d, acc + r), product), d, acc + r);
   }
 }
 
@@ -146,16 +171,16 @@ HWY_INLINE void TableTiles(const SegmentArgs& args, size_t tile, size_t token) {
   const uint8_t* bits = args.bits + tile * args.tile_stride;
   const uint8_t* tables = args.tables + token * args.token_stride;
   const size_t fetch_ahead = token == 0 ? args.fetch_ahead : 0;
-  int32_t sums[32];
+  HWY_ALIGN int32_t sums[32];
   SumPlane<Step, kPair>(args, bits, tables, fetch_ahead, sums);
   if (args.plane_stride != 0) {
-    int32_t minus[32];
+    HWY_ALIGN int32_t minus[32];
     SumPlane<Step, kPair>(args, bits + args.plane_stride, tables, fetch_ahead, minus);
     for (size_t i = 0; i < (kPair ? 32 : 16); ++i) sums[i] -= minus[i];
   }
   float* acc = args.acc + token * args.acc_stride + tile * 16;
-  AccumulateTile(sums, TokenScale(args, token), acc);
-  if constexpr (kPair) AccumulateTile(sums + 16, TokenScale(args, token), acc + 16);
+  AccumulateRows(sums, TokenScale(args, token), acc);
+  if constexpr (kPair) AccumulateRows(sums + 16, TokenScale(args, token), acc + 16);
 }
 
 template <class Step>
