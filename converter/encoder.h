@@ -20,7 +20,7 @@ struct EncodeInput {
   const std::vector<double>* hessian = nullptr;
   // Mean of e x^T, [rows][columns], where e is what the outputs should gain (paired_calibration.h);
   // null or empty = nothing. Second method only, with a Hessian: the weights aimed at become
-  // W + shift (H + damping)^-1, and relative_error counts from them.
+  // W + shift (H + damping)^-1, and errors count from them.
   const std::vector<float>* shift = nullptr;
   double damping = 0.01;
   uint64_t seed = 0;  // rotation signs
@@ -42,6 +42,7 @@ struct EncodedLinear {
   std::vector<float> reconstructed;
   // tr(E H E^T) / tr(W H W^T).
   double relative_error = 0;
+  std::vector<double> row_errors;  // e_r H e_r^T, [rows]
 
   format::StreamView View(const std::string& name) const;  // bits without the slack
   double BitsPerWeight() const;                            // everything stored: bits, scales, means

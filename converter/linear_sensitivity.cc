@@ -1,8 +1,9 @@
 #include "converter/linear_sensitivity.h"
 
 #include <algorithm>
-#include <optional>
+#include <numeric>
 
+#include "converter/random_bits.h"
 #include "kernels/dense.h"
 #include "kernels/parallel.h"
 #include "kernels/rotation.h"
@@ -13,11 +14,37 @@ namespace {
 
 constexpr size_t kSampledRows = 32;     // per linear, for the terms between tokens
 constexpr double kLargestVariance = 8;  // an encoder that fails altogether
+constexpr size_t kPowerProbes = 16;
 
 // Linears that share an input, by the slot that comes first in Backward().
 LinearSlot InputOf(LinearSlot slot) {
   if (slot == kK || slot == kV) return kQ;
   return slot == kGate ? kUp : slot;
+}
+
+// H's own part, without damping, of E e H e^T for e = z (I + A)^-1 and white z; with damping that
+// is sum_j D_j.
+double PowerWithoutDamping(const std::vector<double>& hessian, const Feedback& feedback,
+                           uint64_t seed) {
+  const size_t n = feedback.n;
+  std::vector<double> powers(kPowerProbes);
+  kernels::ParallelFor(kPowerProbes, 1, [&](size_t begin, size_t end, size_t) {
+    std::vector<double> e(n);
+    for (size_t probe = begin; probe < end; ++probe) {
+      SplitMix64 random(seed, probe * n);
+      for (double& z : e) z = (random.Next() >> 63) != 0 ? 1.0 : -1.0;
+      for (size_t i = 0; i < n; ++i) {
+        const float* row = feedback.a.data() + i * n;
+        for (size_t j = i + 1; j < n; ++j) e[j] -= e[i] * double(row[j]);
+      }
+      for (size_t i = 0; i < n; ++i) {
+        double product = 0;
+        for (size_t j = 0; j < n; ++j) product += hessian[i * n + j] * e[j];
+        powers[probe] += e[i] * product;
+      }
+    }
+  });
+  return std::accumulate(powers.begin(), powers.end(), 0.0) / double(kPowerProbes);
 }
 
 }  // namespace
@@ -129,14 +156,20 @@ Result<LayerLosses> LayerSensitivity::Losses(const std::vector<double>& errors, 
     RotateHessian(kernels::Rotation(n, n, seed), &hessian);
     SDQ_ASSIGN_OR_RETURN(const Feedback feedback, FactorHessian(hessian, n, damping));
     const std::vector<double> powers = FeedbackPowers(feedback, errors);
+    const double undamped = PowerWithoutDamping(hessian, feedback, seed);
+    const double damped = std::accumulate(feedback.d.begin(), feedback.d.end(), 0.0);
     for (size_t s = 0; s < kLinearSlots; ++s) {
       const auto slot = LinearSlot(s);
       const std::vector<double>& squares = sums_[s].squares;
       if (squares.empty() || InputOf(slot) != input) continue;
+      const double coherence = Coherence(slot, feedback, seed);
       double weight = 0;
-      for (size_t r = 0; r < squares.size(); ++r) weight += squares[r] * RowPower(slot, r);
-      weight *= 0.5 / tokens * Coherence(slot, feedback, seed);
-      for (const double power : powers) losses[s].push_back(weight * power);
+      for (size_t r = 0; r < squares.size(); ++r) {
+        const double cost = 0.5 / tokens * squares[r] * coherence;
+        weight += cost * RowPower(slot, r);
+        losses[s].row_costs.push_back(undamped > 0 ? cost * damped / undamped : 0.0);
+      }
+      for (const double power : powers) losses[s].losses.push_back(weight * power);
     }
   }
   return losses;

@@ -18,8 +18,12 @@ namespace sdq::converter {
 // mean square, V_j = d (1 + sum_{i<j} A_ij^2 V_i).
 std::vector<double> FeedbackPowers(const Feedback& feedback, const std::vector<double>& errors);
 
-// Nats per token for every error, by slot; empty for a slot that the layer lacks.
-using LayerLosses = std::array<std::vector<double>, kLinearSlots>;
+// Empty for a slot that the layer lacks.
+struct SlotLosses {
+  std::vector<double> losses;     // nats per token for every error
+  std::vector<double> row_costs;  // nats per token for each unit of e_r H e_r^T, [rows]
+};
+using LayerLosses = std::array<SlotLosses, kLinearSlots>;
 
 class LayerSensitivity {
  public:

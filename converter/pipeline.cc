@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <utility>
@@ -306,10 +307,18 @@ class Conversion {
     if (!encoded.ok()) return std::move(encoded).status().Annotate(linear.name);
     report_.linears.push_back({linear.name, encoded->rows, encoded->columns,
                                encoded->decimator.osr(), encoded->BitsPerWeight(),
-                               encoded->relative_error});
+                               encoded->relative_error, LossOf(linear.name, encoded->row_errors)});
     *linear.values = std::exchange(encoded->reconstructed, {});
     linear.linear->dense.data = linear.values->data();
     return encoded;
+  }
+
+  std::optional<double> LossOf(const std::string& name, const std::vector<double>& errors) const {
+    const auto costs = options_.row_costs.find(name);
+    if (costs == options_.row_costs.end() || costs->second.size() != errors.size()) {
+      return std::nullopt;
+    }
+    return std::inner_product(errors.begin(), errors.end(), costs->second.begin(), 0.0);
   }
 
   Result<EncodedLinear> Encode(const EncodeInput& input, Rate rate) const {

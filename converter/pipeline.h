@@ -10,6 +10,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,6 +58,9 @@ struct ConvertOptions {
   // quantized (tuning.h). Needs calibration; holds the whole model in f32.
   size_t tuning_epochs = 0;
   double tuning_rate = 3e-3;
+  // Sensitivity::row_costs by name of the linear, for LinearReport::loss; may be empty. No byte of
+  // the file depends on them.
+  std::map<std::string, std::vector<double>> row_costs;
 };
 
 struct LinearReport {
@@ -65,6 +70,8 @@ struct LinearReport {
   double osr = 0;
   double bits_per_weight = 0;  // everything stored for it but its bias
   double relative_error = 0;   // tr(E H E^T) / tr(W H W^T)
+  // Nats per token that the encoder's error costs, by options.row_costs; before tuning.
+  std::optional<double> loss = std::nullopt;
 };
 
 struct ConvertReport {

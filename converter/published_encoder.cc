@@ -208,7 +208,9 @@ class PublishedEncoder {
     out_.bits = PackSamples(samples_, out_.rows, out_.columns, out_.decimator, out_.alphabet);
     PackScales(scales_, &out_.scales_f16, &out_.scale_base);
     PackScales(means_, &out_.means_f16, &out_.mean_base);
-    out_.relative_error = RelativeError(input_, out_.reconstructed);
+    ObjectiveErrors errors = MeasureErrors(input_, out_.reconstructed);
+    out_.relative_error = errors.relative;
+    out_.row_errors = std::move(errors.rows);
   }
 
   const EncodeInput& input_;

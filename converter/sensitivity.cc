@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "converter/calibration.h"
 #include "converter/linear_sensitivity.h"
@@ -62,7 +63,9 @@ class Measurement {
     for (size_t l = size_t(config.layers); l-- > 0;) SDQ_RETURN_IF_ERROR(Backward(l));
     std::vector<Sensitivity> result;
     for (const TensorShape& shape : ExpectedTensors(config)) {
-      if (shape.is_linear) result.push_back({shape.name, losses_.at(shape.name)});
+      if (!shape.is_linear) continue;
+      SlotLosses& losses = losses_.at(shape.name);
+      result.push_back({shape.name, std::move(losses.losses), std::move(losses.row_costs)});
     }
     return result;
   }
@@ -132,11 +135,13 @@ class Measurement {
       }
     }
     inputs_[l] = {};
-    SDQ_ASSIGN_OR_RETURN(const auto losses,
+    SDQ_ASSIGN_OR_RETURN(LayerLosses losses,
                          sensitivity.Losses(errors_, options_.damping, options_.seed));
     for (const FloatLayer::NamedLinear& linear : layer->linears()) {
       for (size_t s = 0; s < kLinearSlots; ++s) {
-        if (&LinearAt(weights, LinearSlot(s)) == linear.linear) losses_[linear.name] = losses[s];
+        if (&LinearAt(weights, LinearSlot(s)) == linear.linear) {
+          losses_[linear.name] = std::move(losses[s]);
+        }
       }
     }
     return Status::Ok();
@@ -149,7 +154,7 @@ class Measurement {
   std::unique_ptr<Calibration> calibration_;
   std::vector<std::vector<float>> inputs_;  // per layer [windows][window][hidden]
   std::vector<float> gradients_;            // the same shape
-  std::map<std::string, std::vector<double>> losses_;
+  std::map<std::string, SlotLosses> losses_;
 };
 
 }  // namespace

@@ -32,6 +32,9 @@ namespace sdq::converter {
 struct Sensitivity {
   std::string name;            // canonical, a linear
   std::vector<double> losses;  // nats per token, one for each error that was asked for
+  // [rows]: nats per token for each unit of e_r H e_r^T, H = mean x x^T without damping, for errors
+  // that lie as E above. With those that an encoder has made, the same measure of loss.
+  std::vector<double> row_costs;
 };
 
 struct SensitivityOptions {

@@ -226,8 +226,10 @@ Result<EncodedLinear> EncodeTrellis(const EncodeInput& input, const TrellisOptio
     for (size_t i = 0; i < n; ++i) out.reconstructed[r * n + i] *= stored;
     const Moments& m = best.moments[r];
     const double power = rms[r] * rms[r];
-    error +=
+    const double row_error =
         power * m.ww - 2 * rms[r] * double(stored) * m.wq + double(stored) * double(stored) * m.qq;
+    out.row_errors.push_back(std::max(row_error, 0.0));
+    error += row_error;
     total += power * m.ww;
   }
   out.relative_error = total > 0 ? std::max(error, 0.0) / total : 0.0;

@@ -179,23 +179,30 @@ TEST_CASE("published: exact feedback beats the diagonal shortcut, which beats no
   options.diagonal_compensation = true;
   const EncodedLinear diagonal = Encode(input, options);
 
-  // tr(E H E^T) / tr(W H W^T) in doubles.
+  // tr(E H E^T) / tr(W H W^T) in doubles, and the former by row.
+  std::vector<double> rows;
   const auto cost = [&](const std::vector<float>& q) {
     double error = 0;
     double signal = 0;
+    rows.assign(input.rows, 0.0);
     for (size_t r = 0; r < input.rows; ++r) {
       for (size_t i = 0; i < n; ++i) {
         for (size_t j = 0; j < n; ++j) {
           const double wi = double(weights[r * n + i]);
           const double wj = double(weights[r * n + j]);
           signal += wi * hessian[i * n + j] * wj;
-          error += (wi - double(q[r * n + i])) * hessian[i * n + j] * (wj - double(q[r * n + j]));
+          rows[r] += (wi - double(q[r * n + i])) * hessian[i * n + j] * (wj - double(q[r * n + j]));
         }
       }
     }
+    for (const double row : rows) error += row;
     return error / signal;
   };
   CHECK(exact.relative_error == Approx(cost(exact.reconstructed)).epsilon(1e-4));
+  REQUIRE(exact.row_errors.size() == rows.size());
+  for (size_t r = 0; r < rows.size(); ++r) {
+    CHECK(exact.row_errors[r] == Approx(rows[r]).epsilon(1e-3));
+  }
   CHECK(exact.relative_error < diagonal.relative_error);
   CHECK(diagonal.relative_error < cost(plain));
 }

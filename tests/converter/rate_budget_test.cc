@@ -27,7 +27,7 @@ std::vector<Sensitivity> MadeUp(const Checkpoint& checkpoint, const ConvertOptio
   std::vector<Sensitivity> sensitivities;
   for (const TensorShape& shape : ExpectedTensors(checkpoint.config())) {
     if (!shape.is_linear) continue;
-    Sensitivity& s = sensitivities.emplace_back(Sensitivity{shape.name, {}});
+    Sensitivity& s = sensitivities.emplace_back(Sensitivity{shape.name, {}, {}});
     const double scale = std::exp(std::sin(3.0 * double(sensitivities.size())));
     for (const Rate rate : CandidateRates(options)) {
       s.losses.push_back(scale * ExpectedError(options, rate));
