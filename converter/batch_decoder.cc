@@ -40,11 +40,13 @@ size_t BatchDecoder::CacheBytes(const ModelConfig& config, size_t context) {
 }
 
 Result<std::unique_ptr<BatchDecoder>> BatchDecoder::Create(const Checkpoint& checkpoint,
-                                                           size_t sequences, size_t context) try {
+                                                           size_t sequences, size_t context,
+                                                           kernels::Precision precision) try {
   std::unique_ptr<BatchDecoder> decoder(new BatchDecoder());
   const ModelConfig& config = checkpoint.config();
   decoder->config_ = config;
   decoder->sequences_ = sequences;
+  decoder->precision_ = precision;
   SDQ_RETURN_IF_ERROR(decoder->Load(checkpoint));
   decoder->AllocateCaches(context);
   decoder->rotary_ = RotaryTable(config, context);
@@ -80,6 +82,7 @@ Status BatchDecoder::LoadTable(const Checkpoint& checkpoint, const char* name, L
     std::vector<float> values;
     SDQ_RETURN_IF_ERROR(checkpoint.Read(name, &values));
     *linear = MakeFloatLinear(name, size_t(shape.rows), size_t(shape.columns), values, {});
+    linear->dense.precision = precision_;
     Shrink(&values, linear);
   }
   return Status::Ok();
@@ -95,7 +98,8 @@ Status BatchDecoder::Load(const Checkpoint& checkpoint) {
   SDQ_RETURN_IF_ERROR(ReadIfPresent(checkpoint, "final_norm.weight", &norm_weight_));
   SDQ_RETURN_IF_ERROR(ReadIfPresent(checkpoint, "final_norm.bias", &norm_bias_));
   for (int64_t n = 0; n < config_.layers; ++n) {
-    SDQ_ASSIGN_OR_RETURN(std::unique_ptr<FloatLayer> layer, FloatLayer::Load(checkpoint, n));
+    SDQ_ASSIGN_OR_RETURN(std::unique_ptr<FloatLayer> layer,
+                         FloatLayer::Load(checkpoint, n, precision_));
     for (const FloatLayer::NamedLinear& named : layer->linears()) {
       Shrink(named.values, named.linear);
     }

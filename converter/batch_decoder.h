@@ -21,9 +21,10 @@ namespace sdq::converter {
 class BatchDecoder {
  public:
   // `context`: positions per sequence, at most config.max_positions. kResourceExhausted if memory
-  // does not suffice.
-  static Result<std::unique_ptr<BatchDecoder>> Create(const Checkpoint& checkpoint,
-                                                      size_t sequences, size_t context);
+  // does not suffice. `precision`: of all products.
+  static Result<std::unique_ptr<BatchDecoder>> Create(
+      const Checkpoint& checkpoint, size_t sequences, size_t context,
+      kernels::Precision precision = kernels::Precision::kSingle);
   // Bytes of keys and values per sequence.
   static size_t CacheBytes(const ModelConfig& config, size_t context);
 
@@ -45,6 +46,7 @@ class BatchDecoder {
 
   ModelConfig config_;
   size_t sequences_ = 0;
+  kernels::Precision precision_ = kernels::Precision::kSingle;
   std::vector<std::unique_ptr<FloatLayer>> layers_;
   std::vector<std::vector<uint16_t>> halves_;  // matrices of all layers and tables
   std::vector<std::vector<float>> keep_;       // those that f16 cannot hold

@@ -68,7 +68,7 @@ void LinearBackward(const Linear& linear, const BlockParameters::LinearParameter
   }
   kernels::MatMul(dy->data(), linear.rows, static_cast<const float*>(linear.dense.data),
                   linear.columns, dx, linear.columns, tokens, linear.columns, linear.rows,
-                  accumulate);
+                  accumulate, linear.dense.precision);
 }
 
 // d activation(x) / dx

@@ -41,7 +41,8 @@ Linear MakeFloatLinear(const std::string& name, size_t rows, size_t columns,
   return linear;
 }
 
-Result<std::unique_ptr<FloatLayer>> FloatLayer::Load(const Checkpoint& checkpoint, int64_t layer) {
+Result<std::unique_ptr<FloatLayer>> FloatLayer::Load(const Checkpoint& checkpoint, int64_t layer,
+                                                     kernels::Precision precision) {
   std::unique_ptr<FloatLayer> result(new FloatLayer());
   const std::string prefix = LayerTensorName(layer, "");
   for (const TensorShape& shape : ExpectedTensors(checkpoint.config())) {
@@ -64,6 +65,7 @@ Result<std::unique_ptr<FloatLayer>> FloatLayer::Load(const Checkpoint& checkpoin
       return Status::Unsupported(shape.name + ": a linear that the block does not know");
     }
     *slot = MakeFloatLinear(shape.name, size_t(shape.rows), size_t(shape.columns), values, bias);
+    slot->dense.precision = precision;
     result->linears_.push_back({shape.name, slot, &values, &bias});
   }
   return result;

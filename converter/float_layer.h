@@ -18,7 +18,10 @@ namespace sdq::converter {
 // Not movable: `weights` points into the owned vectors.
 class FloatLayer {
  public:
-  static Result<std::unique_ptr<FloatLayer>> Load(const Checkpoint& checkpoint, int64_t layer);
+  // `precision`: of the products with its linears.
+  static Result<std::unique_ptr<FloatLayer>> Load(
+      const Checkpoint& checkpoint, int64_t layer,
+      kernels::Precision precision = kernels::Precision::kSingle);
 
   const LayerWeights& weights() const { return weights_; }
 

@@ -92,7 +92,8 @@ void LayerSensitivity::Add(LinearSlot slot, const float* x, const float* dy) {
     }
   });
   if (InputOf(slot) == slot) {
-    kernels::AccumulateGramUpper(x, tokens_, columns, columns, hessians_[slot].data());
+    kernels::AccumulateGramUpper(x, tokens_, columns, columns, hessians_[slot].data(),
+                                 linear.dense.precision);
   }
   const size_t count = sums.sampled.size();
   std::vector<float> transposed(count * tokens_);
@@ -104,7 +105,7 @@ void LayerSensitivity::Add(LinearSlot slot, const float* x, const float* dy) {
   const size_t before = sums.gradients.size();
   sums.gradients.resize(before + count * columns);
   kernels::MatMul(transposed.data(), tokens_, x, columns, sums.gradients.data() + before, columns,
-                  count, columns, tokens_, false);
+                  count, columns, tokens_, false, linear.dense.precision);
   if (slot == kDown) ++windows_;
 }
 

@@ -14,12 +14,14 @@ Status ReadIf(const Checkpoint& checkpoint, const char* name, std::vector<float>
   return checkpoint.Has(name) ? checkpoint.Read(name, out) : Status::Ok();
 }
 
-kernels::DenseMatrix FloatMatrix(const std::vector<float>& values, size_t rows, size_t columns) {
+kernels::DenseMatrix FloatMatrix(const std::vector<float>& values, size_t rows, size_t columns,
+                                 kernels::Precision precision = kernels::Precision::kSingle) {
   kernels::DenseMatrix matrix;
   matrix.data = values.data();
   matrix.type = kernels::ElementType::kF32;
   matrix.rows = rows;
   matrix.columns = columns;
+  matrix.precision = precision;
   return matrix;
 }
 
@@ -74,14 +76,14 @@ void HeadDifferentiator::Forward(std::vector<float> last, const std::vector<floa
     return;
   }
   head_input_.assign(tokens_ * width, 0.0f);
-  kernels::DenseProduct(FloatMatrix(outer_.project_out, width, hidden), normed.data(), tokens_,
-                        hidden, head_input_.data(), width);
+  kernels::DenseProduct(FloatMatrix(outer_.project_out, width, hidden, precision_), normed.data(),
+                        tokens_, hidden, head_input_.data(), width);
 }
 
 void HeadDifferentiator::Logits(size_t first, size_t count, float* logits) const {
   const size_t width = size_t(config_.embed_size);
   const size_t vocab = size_t(config_.vocab_size);
-  kernels::DenseProduct(FloatMatrix(outer_.HeadMatrix(), vocab, width),
+  kernels::DenseProduct(FloatMatrix(outer_.HeadMatrix(), vocab, width, precision_),
                         head_input_.data() + first * width, count, width, logits, vocab);
 }
 
@@ -99,12 +101,12 @@ std::vector<float> HeadDifferentiator::Backward(const LogitsLoss& loss,
     Logits(first, count, logits.data());
     loss(first, count, logits.data());
     kernels::MatMul(logits.data(), vocab, outer_.HeadMatrix().data(), width,
-                    gradient.data() + first * width, width, count, width, vocab, false);
+                    gradient.data() + first * width, width, count, width, vocab, false, precision_);
   }
   if (!outer_.project_out.empty()) {
     std::vector<float> inner(tokens_ * hidden);
     kernels::MatMul(gradient.data(), width, outer_.project_out.data(), hidden, inner.data(), hidden,
-                    tokens_, hidden, width, false);
+                    tokens_, hidden, width, false, precision_);
     gradient = std::move(inner);
   }
   if (!norm_weight.empty()) {

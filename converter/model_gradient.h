@@ -47,8 +47,9 @@ using ModelTap =
 class HeadDifferentiator {
  public:
   // Windows of `tokens`. The outer weights must outlive it.
-  HeadDifferentiator(const ModelConfig& config, const OuterWeights& outer, size_t tokens)
-      : config_(config), outer_(outer), tokens_(tokens) {}
+  HeadDifferentiator(const ModelConfig& config, const OuterWeights& outer, size_t tokens,
+                     kernels::Precision precision = kernels::Precision::kSingle)
+      : config_(config), outer_(outer), tokens_(tokens), precision_(precision) {}
 
   // last[tokens][hidden]: outputs of the last block.
   void Forward(std::vector<float> last, const std::vector<float>& norm_weight,
@@ -65,6 +66,7 @@ class HeadDifferentiator {
   ModelConfig config_;
   const OuterWeights& outer_;
   size_t tokens_;
+  kernels::Precision precision_;
   std::vector<float> last_;
   std::vector<float> head_input_;  // after final norm and project_out
 };

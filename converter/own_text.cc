@@ -112,8 +112,9 @@ Result<std::vector<TokenId>> WriteOwnText(const Checkpoint& checkpoint,
       std::clamp(kCacheBytes / BatchDecoder::CacheBytes(config, window), size_t(1), kMostLanes);
   const size_t rounds = (windows + most - 1) / most;
   const size_t lanes = (windows + rounds - 1) / rounds;
-  SDQ_ASSIGN_OR_RETURN(const std::unique_ptr<BatchDecoder> decoder,
-                       BatchDecoder::Create(checkpoint, lanes, window));
+  SDQ_ASSIGN_OR_RETURN(
+      const std::unique_ptr<BatchDecoder> decoder,
+      BatchDecoder::Create(checkpoint, lanes, window, kernels::Precision::kRounded));
   Writer writer(config, window, options.seed, lanes);
   const size_t steps = rounds * window;
   for (size_t step = 0; step < steps; ++step) {

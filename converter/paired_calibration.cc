@@ -9,8 +9,6 @@
 namespace sdq::converter {
 namespace {
 
-constexpr size_t kChunkTokens = 256;
-
 // The linear whose tap stands for its group.
 const Linear& Representative(const LayerWeights& layer, LinearGroup group) {
   switch (group) {
@@ -33,15 +31,6 @@ BlockPart PartOf(LinearGroup group) {
 
 bool AddsToResidual(LinearGroup group) {
   return group == LinearGroup::kAttnOut || group == LinearGroup::kFfnMid;
-}
-
-// to[m][tokens] = from[tokens][m]^T
-void Transpose(const float* from, size_t tokens, size_t m, float* to) {
-  kernels::ParallelFor(m, 16, [&](size_t begin, size_t end, size_t) {
-    for (size_t i = begin; i < end; ++i) {
-      for (size_t t = 0; t < tokens; ++t) to[i * tokens + t] = from[t * m + i];
-    }
-  });
 }
 
 void Scale(std::vector<double>* values, double factor) {
@@ -86,22 +75,6 @@ LinearGroup GroupOf(const LayerWeights& weights, const Linear* linear) {
   if (linear == &weights.gate || linear == &weights.up) return LinearGroup::kFfnIn;
   if (linear == &weights.down) return LinearGroup::kFfnMid;
   return LinearGroup::kAttnIn;
-}
-
-void AccumulateCross(const std::vector<float>& e, size_t m, const std::vector<float>& x, size_t n,
-                     std::vector<double>* sums) {
-  const size_t tokens = x.size() / n;
-  std::vector<float> transposed(m * std::min(tokens, kChunkTokens));
-  std::vector<float> product(m * n);
-  for (size_t first = 0; first < tokens; first += kChunkTokens) {
-    const size_t count = std::min(kChunkTokens, tokens - first);
-    Transpose(e.data() + first * m, count, m, transposed.data());
-    kernels::MatMul(transposed.data(), count, x.data() + first * n, n, product.data(), n, m, n,
-                    count, false);
-    kernels::ParallelFor(m * n, size_t{1} << 14, [&](size_t begin, size_t end, size_t) {
-      for (size_t i = begin; i < end; ++i) (*sums)[i] += double(product[i]);
-    });
-  }
 }
 
 Result<std::unique_ptr<PairedCalibration>> PairedCalibration::Create(
@@ -167,13 +140,15 @@ Result<GroupMoments> PairedCalibration::Collect(LinearGroup group, const LayerWe
   std::vector<float> x, e;
   for (size_t w = 0; w < student_->windows(); ++w) {
     RunToGroup(*student_, w, group, quantized, &x);
-    kernels::AccumulateGramUpper(x.data(), student_->window(), n, n, moments.hessian.data());
+    kernels::AccumulateGramUpper(x.data(), student_->window(), n, n, moments.hessian.data(),
+                                 linear.dense.precision);
     AddRows(x, &moments.input_mean);
     if (correct) {
       RunToGroup(*teacher_, w, group, original, &e);
       for (size_t i = 0; i < e.size(); ++i) e[i] -= x[i];
       if (AddsToResidual(group)) OutputErrors(w, linear, &e);
-      AccumulateCross(e, m, x, n, &moments.cross);
+      kernels::AccumulateCross(e.data(), m, x.data(), n, student_->window(), moments.cross.data(),
+                               linear.dense.precision);
       AddRows(e, &moments.cross_mean);
     }
     if (tick && !tick(w + 1, student_->windows())) return Status::Cancelled("interrupted");
@@ -194,7 +169,7 @@ std::vector<float> PairedCalibration::Shift(const GroupMoments& moments, LinearG
   for (float& value : cross) value *= float(options_.inputs);
   std::vector<float> shift(original.rows * n);
   kernels::MatMul(static_cast<const float*>(original.dense.data), n, cross.data(), n, shift.data(),
-                  n, original.rows, n, n, false);
+                  n, original.rows, n, n, false, original.dense.precision);
   return shift;
 }
 

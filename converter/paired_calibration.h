@@ -94,11 +94,6 @@ class PairedCalibration {
   std::vector<float> scratch_;  // states of one window
 };
 
-// sums[m][n] += sum over tokens of e^T x, e[tokens][m], x[tokens][n]: f32 over at most 256 tokens,
-// then f64. Fixed order: independent of the thread count.
-void AccumulateCross(const std::vector<float>& e, size_t m, const std::vector<float>& x, size_t n,
-                     std::vector<double>* sums);
-
 }  // namespace sdq::converter
 
 #endif  // SDQ_CONVERTER_PAIRED_CALIBRATION_H_

@@ -115,6 +115,10 @@ class Conversion {
   // ---- quantized layers ----
 
   bool tuning() const { return options_.tuning_epochs > 0; }
+  // Of layers that are run for statistics; tuning looks at much smaller differences.
+  kernels::Precision precision() const {
+    return tuning() ? kernels::Precision::kSingle : kernels::Precision::kRounded;
+  }
 
   Status QuantizeLayers() {
     const int64_t layers = checkpoint_.config().layers;
@@ -237,8 +241,8 @@ class Conversion {
   }
 
   Status QuantizeLayerByGroups(int64_t layer, PairedCalibration& calibration) {
-    SDQ_ASSIGN_OR_RETURN(auto weights, FloatLayer::Load(checkpoint_, layer));
-    SDQ_ASSIGN_OR_RETURN(const auto original, FloatLayer::Load(checkpoint_, layer));
+    SDQ_ASSIGN_OR_RETURN(auto weights, FloatLayer::Load(checkpoint_, layer, precision()));
+    SDQ_ASSIGN_OR_RETURN(const auto original, FloatLayer::Load(checkpoint_, layer, precision()));
     std::vector<EncodedLinear> encoded;
     const auto group = [&](LinearGroup which, double from, double to) {
       return QuantizeGroup(layer, which, from, to, *weights, *original, calibration, &encoded);

@@ -16,6 +16,7 @@
 #include "kernels/dense.h"
 #include "kernels/float16.h"
 #include "kernels/parallel.h"
+#include "kernels/tile_product.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/dense_product.cc"
@@ -332,6 +333,10 @@ HWY_EXPORT(DenseRowTarget);
 void DenseProduct(const DenseMatrix& w, const float* x, size_t tokens, size_t x_stride, float* y,
                   size_t y_stride) {
   if (tokens == 0 || w.rows == 0) return;
+  if (w.precision == Precision::kRounded && w.type != ElementType::kQ8 && tokens > 1 &&
+      TileProductsAvailable()) {
+    return TileDenseProduct(w, x, tokens, x_stride, y, y_stride);
+  }
   HWY_DYNAMIC_DISPATCH(DenseProductTarget)(w, x, tokens, x_stride, y, y_stride);
 }
 

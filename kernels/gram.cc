@@ -7,6 +7,7 @@
 #include "kernels/aligned_buffer.h"
 #include "kernels/dense.h"
 #include "kernels/parallel.h"
+#include "kernels/tile_product.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/gram.cc"
@@ -114,8 +115,12 @@ void MirrorBlockRow(size_t block, size_t n, double* h) {
 
 }  // namespace
 
-void AccumulateGramUpper(const float* x, size_t tokens, size_t n, size_t x_stride, double* h) {
+void AccumulateGramUpper(const float* x, size_t tokens, size_t n, size_t x_stride, double* h,
+                         Precision precision) {
   if (tokens == 0 || n == 0) return;
+  if (precision == Precision::kRounded && TileProductsAvailable()) {
+    return TileAddCross(x, n, x_stride, x, n, x_stride, tokens, /*upper=*/true, h);
+  }
   HWY_DYNAMIC_DISPATCH(AddGramTarget)(x, tokens, n, x_stride, h);
 }
 

@@ -6,6 +6,7 @@
 #include "kernels/aligned_buffer.h"
 #include "kernels/dense.h"
 #include "kernels/parallel.h"
+#include "kernels/tile_product.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/matmul.cc"
@@ -114,11 +115,14 @@ namespace sdq::kernels {
 HWY_EXPORT(MatMulTarget);
 
 void MatMul(const float* a, size_t lda, const float* b, size_t ldb, float* c, size_t ldc, size_t m,
-            size_t n, size_t k, bool accumulate) {
+            size_t n, size_t k, bool accumulate, Precision precision) {
   if (m == 0 || n == 0) return;
   if (k == 0) {
     for (size_t i = 0; i < m && !accumulate; ++i) std::fill_n(c + i * ldc, n, 0.0f);
     return;
+  }
+  if (precision == Precision::kRounded && TileProductsAvailable()) {
+    return TileMatMul(a, lda, b, ldb, c, ldc, m, n, k, accumulate);
   }
   HWY_DYNAMIC_DISPATCH(MatMulTarget)(a, lda, b, ldb, c, ldc, m, n, k, accumulate);
 }

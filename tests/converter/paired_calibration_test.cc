@@ -305,22 +305,5 @@ TEST_CASE("paired calibration: same moments for any number of threads, and it ca
   CHECK(ticks == 2);
 }
 
-TEST_CASE("cross moments: sums over more tokens than a chunk") {
-  constexpr size_t kMany = 600, kRows = 5, kColumns = 19;
-  std::mt19937 generator(1);
-  std::normal_distribution<float> normal;
-  std::vector<float> e(kMany * kRows), x(kMany * kColumns);
-  for (float& v : e) v = normal(generator);
-  for (float& v : x) v = normal(generator);
-  std::vector<double> expected(kRows * kColumns, 2.0), sums = expected;
-  for (size_t t = 0; t < kMany; ++t) {
-    for (size_t i = 0; i < expected.size(); ++i) {
-      expected[i] += double(e[t * kRows + i / kColumns]) * double(x[t * kColumns + i % kColumns]);
-    }
-  }
-  AccumulateCross(e, kRows, x, kColumns, &sums);
-  CHECK(Distance(expected, sums) < 1e-6);
-}
-
 }  // namespace
 }  // namespace sdq
