@@ -13,6 +13,7 @@
 #include "hwy/highway.h"
 #include "kernels/reference.h"
 #include "kernels/stream_kernels.h"
+#include "kernels/stream_sums-inl.h"
 #include "kernels/table_layout.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -24,52 +25,6 @@ const StreamKernels* StreamTable() { return &ReferenceStreamKernels(); }
 #else
 namespace hn = hwy::HWY_NAMESPACE;
 
-using Bytes = hn::CappedTag<uint8_t, 64>;  // a group of tables is 64 bytes wide
-using ByteVec = hn::Vec<Bytes>;
-using Words = hn::Repartition<uint16_t, Bytes>;
-using WordVec = hn::Vec<Words>;
-
-// Groups of 4 bytes whose biased entries (at most 255, two per byte) fit 16-bit sums.
-inline constexpr size_t kChunkGroups = 32;
-
-// Adds the bytes of v to 16-bit sums: `all` gets 256 * odd + even bytes modulo 2^16, `odd` the odd
-// bytes. The even ones are the difference, found once per chunk by AddRows.
-HWY_INLINE void AddBytes(ByteVec v, WordVec& all, WordVec& odd) {
-  const WordVec words = hn::BitCast(Words(), v);
-  all = hn::Add(all, words);
-  odd = hn::Add(odd, hn::ShiftRight<8>(words));
-}
-
-// The sum of a vector's 16-byte blocks.
-template <class D, class V>
-HWY_INLINE auto FoldBlocks(D d, V v) {
-  if constexpr (hn::MaxLanes(d) > 8) {
-    const hn::Half<D> half;
-    return FoldBlocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
-  } else {
-    return v;
-  }
-}
-
-using Rows = hn::CappedTag<int32_t, 8>;  // divides the 16 rows of a tile
-
-// Adds 16-bit sums (byte i of each 16-byte block belongs to row i) to the rows' sums. A row's sum
-// over the blocks fits 16 bits as well: kChunkGroups counts the entries of all blocks.
-HWY_INLINE void AddRows(WordVec all, WordVec odd, int32_t* sums) {
-  const hn::CappedTag<uint16_t, 8> d;
-  const auto odd_rows = FoldBlocks(Words(), odd);
-  const auto even_rows = hn::Sub(FoldBlocks(Words(), all), hn::ShiftLeft<8>(odd_rows));
-  HWY_ALIGN uint16_t words[16];
-  hn::Store(hn::InterleaveLower(d, even_rows, odd_rows), d, words);
-  hn::Store(hn::InterleaveUpper(d, even_rows, odd_rows), d, words + 8);
-  const Rows rows;
-  const hn::Rebind<uint16_t, Rows> narrow;
-  for (size_t r = 0; r < 16; r += hn::Lanes(rows)) {
-    const auto widened = hn::PromoteTo(rows, hn::Load(narrow, words + r));
-    hn::Store(hn::Add(hn::Load(rows, sums + r), widened), rows, sums + r);
-  }
-}
-
 // AccumulateTile, for sums at an aligned address.
 HWY_INLINE void AccumulateRows(const int32_t* sums, float scale, float* acc) {
   const Rows rows;
@@ -80,46 +35,69 @@ HWY_INLINE void AccumulateRows(const int32_t* sums, float scale, float* acc) {
   }
 }
 
-// The 16 tables at p for nibbles of 8 binary samples per byte.
+// Two entries of each byte of x, from the tables at `tables`: 8 binary samples per byte.
 struct NibbleStep {
   static constexpr size_t kGroupBytes = kNibbleGroupBytes;
-  ByteVec low, high;
-  explicit HWY_INLINE NibbleStep(const uint8_t* p)
-      : low(hn::LoadU(Bytes(), p)), high(hn::LoadU(Bytes(), p + 64)) {}
-  HWY_INLINE void Add(ByteVec x, WordVec& all, WordVec& odd) const {
-    AddBytes(hn::TableLookupBytes(low, hn::And(x, hn::Set(Bytes(), uint8_t{15}))), all, odd);
-    AddBytes(hn::TableLookupBytes(high, hn::ShiftRight<4>(x)), all, odd);
+  static HWY_INLINE void LookUp(const uint8_t* tables, ByteVec x, ByteVec* entries) {
+    const Bytes d;
+    const ByteVec low = hn::And(x, hn::Set(d, uint8_t{15}));
+    entries[0] = hn::TableLookupBytes(hn::LoadU(d, tables), low);
+    entries[1] = hn::TableLookupBytes(hn::LoadU(d, tables + 64), hn::ShiftRight<4>(x));
   }
 };
 
-// Five trits per byte: 27 entries for the low three (two shuffles), 9 for the high two.
+// Five trits per byte: 27 entries for the low three, 9 for the high two.
 struct TritStep {
   static constexpr size_t kGroupBytes = kTritGroupBytes;
-  ByteVec low, middle, high;
-  explicit HWY_INLINE TritStep(const uint8_t* p)
-      : low(hn::LoadU(Bytes(), p)),
-        middle(hn::LoadU(Bytes(), p + 64)),
-        high(hn::LoadU(Bytes(), p + 128)) {}
-  HWY_INLINE void Add(ByteVec x, WordVec& all, WordVec& odd) const {
+  static HWY_INLINE void LookUp(const uint8_t* tables, ByteVec x, ByteVec* entries) {
     const Bytes d;
-    const hn::RebindToSigned<Bytes> di;
-    const Words dw;
-    // x / 27 = 19 x >> 9 for x < 256 (the remainder never reaches the next multiple).
-    const auto words = hn::BitCast(dw, x);
-    const auto factor = hn::Set(dw, uint16_t{19});
-    const auto even =
-        hn::ShiftRight<9>(hn::Mul(hn::And(words, hn::Set(dw, uint16_t{255})), factor));
-    const auto odd_bytes = hn::ShiftRight<9>(hn::Mul(hn::ShiftRight<8>(words), factor));
-    const auto quotient = hn::BitCast(d, hn::Or(even, hn::ShiftLeft<8>(odd_bytes)));
+    const ByteVec quotient = By27(x);
+    entries[0] = Entry27(tables, x, quotient);
+    entries[1] = hn::TableLookupBytes(hn::LoadU(d, tables + 128), quotient);
+  }
+
+ private:
+  // x / 27 = 19 x >> 9 for x < 256 (the remainder never reaches the next multiple).
+  static HWY_INLINE ByteVec By27(ByteVec x) {
+#if HWY_TARGET == HWY_NEON
+    const uint8x8_t factor = vdup_n_u8(152);  // 8 x 19
+    const uint8x16_t first = vreinterpretq_u8_u16(vmull_u8(vget_low_u8(x.raw), factor));
+    const uint8x16_t second = vreinterpretq_u8_u16(vmull_u8(vget_high_u8(x.raw), factor));
+    return ByteVec(vshrq_n_u8(vuzp2q_u8(first, second), 4));
+#else
+    const Words d;
+    const WordVec factor = hn::Set(d, uint16_t{19 * 128});
+    const WordVec odd_bytes = hn::Set(d, uint16_t{0xff00});
+    const WordVec words = hn::BitCast(d, x);
+    const WordVec even = hn::MulHigh(hn::AndNot(odd_bytes, words), factor);
+    const WordVec odd = hn::And(hn::MulHigh(hn::And(words, odd_bytes), factor), odd_bytes);
+    return hn::BitCast(Bytes(), hn::Or(even, odd));
+#endif
+  }
+
+  // Entry x - 27 quotient of the 32 at `tables` and `tables + 64`.
+  static HWY_INLINE ByteVec Entry27(const uint8_t* tables, ByteVec x, ByteVec quotient) {
+    const Bytes d;
+    const ByteVec low = hn::LoadU(d, tables), high = hn::LoadU(d, tables + 64);
+#if HWY_TARGET == HWY_NEON
+    const uint8x16x2_t table = {{low.raw, high.raw}};
+    return ByteVec(vqtbl2q_u8(table, vmlsq_u8(x.raw, quotient.raw, vdupq_n_u8(27))));
+#elif HWY_ARCH_X86
+    // The shuffle takes bits 0-3 of an index, and gives 0 where bit 7 is set: a remainder plus 112
+    // has it from 16 on.
+    HWY_ALIGN static constexpr uint8_t kTimes27Minus112[16] = {144, 171, 198, 225, 252,
+                                                               23,  50,  77,  104, 131};
+    const ByteVec index =
+        hn::Sub(x, hn::TableLookupBytes(hn::LoadDup128(d, kTimes27Minus112), quotient));
+    return hn::Or(hn::TableLookupBytes(low, index),
+                  hn::TableLookupBytes(high, hn::Xor(index, hn::Set(d, uint8_t{128}))));
+#else
     HWY_ALIGN static constexpr uint8_t kTimes27[16] = {0, 27, 54, 81, 108, 135, 162, 189, 216, 243};
-    const auto times_27 = hn::TableLookupBytes(hn::LoadDup128(d, kTimes27), quotient);
-    const auto rest = hn::Sub(x, times_27);
-    const auto index = hn::And(rest, hn::Set(d, uint8_t{15}));
-    const auto upper = hn::RebindMask(d, hn::Gt(hn::BitCast(di, rest), hn::Set(di, int8_t{15})));
-    AddBytes(hn::IfThenElse(upper, hn::TableLookupBytes(middle, index),
-                            hn::TableLookupBytes(low, index)),
-             all, odd);
-    AddBytes(hn::TableLookupBytes(high, quotient), all, odd);
+    const ByteVec rest = hn::Sub(x, hn::TableLookupBytes(hn::LoadDup128(d, kTimes27), quotient));
+    const ByteVec index = hn::And(rest, hn::Set(d, uint8_t{15}));
+    return hn::IfThenElse(hn::Eq(rest, index), hn::TableLookupBytes(low, index),
+                          hn::TableLookupBytes(high, index));
+#endif
   }
 };
 
@@ -132,65 +110,90 @@ HWY_INLINE void Fetch(const uint8_t* bits, size_t distance) {
 #endif
 }
 
-// Sums of biased entries over up to kChunkGroups groups, one or two tiles with the same tables.
-template <class Step, bool kPair>
-HWY_INLINE void AddChunk(const uint8_t* bits, size_t tile_stride, const uint8_t* tables,
-                         size_t groups, size_t fetch_ahead, int32_t* sums) {
+// One octet: entries of `vectors` vectors of bits, zeros for what lacks.
+template <class Step>
+HWY_INLINE void AddOctet(const uint8_t* bits, const uint8_t* tables, size_t vectors,
+                         EntrySums& sums) {
   const Bytes d;
-  const Words dw;
-  WordVec all0 = hn::Zero(dw), odd0 = hn::Zero(dw), all1 = hn::Zero(dw), odd1 = hn::Zero(dw);
-  for (size_t g = 0; g < groups; ++g) {
-    if (fetch_ahead != 0) {
-      Fetch(bits + g * 64, fetch_ahead);
-      if constexpr (kPair) Fetch(bits + tile_stride + g * 64, fetch_ahead);
-    }
-    for (size_t j = 0; j < 64; j += hn::Lanes(d)) {
-      const Step step(tables + g * Step::kGroupBytes + j);
-      step.Add(hn::LoadU(d, bits + g * 64 + j), all0, odd0);
-      if constexpr (kPair) step.Add(hn::LoadU(d, bits + tile_stride + g * 64 + j), all1, odd1);
+  ByteVec entries[kOctet];
+  for (size_t i = 0; i < kOctetVectors; ++i) {
+    const size_t offset = i * hn::Lanes(d);
+    if (i < vectors) {
+      Step::LookUp(tables + offset / 64 * Step::kGroupBytes + offset % 64,
+                   hn::LoadU(d, bits + offset), entries + 2 * i);
+    } else {
+      entries[2 * i] = entries[2 * i + 1] = hn::Zero(d);
     }
   }
-  AddRows(all0, odd0, sums);
-  if constexpr (kPair) AddRows(all1, odd1, sums + 16);
+  sums.Add(entries);
 }
 
-template <class Step, bool kPair>
+// Sums of biased entries over up to EntrySums::kMostGroups groups, kTiles tiles with the same
+// tables.
+template <class Step, size_t kTiles>
+HWY_INLINE void AddChunk(const uint8_t* bits, size_t tile_stride, const uint8_t* tables,
+                         size_t groups, size_t fetch_ahead, int32_t* sums) {
+  constexpr size_t kVectorsPerGroup = 64 / hn::MaxLanes(Bytes());
+  constexpr size_t kOctetGroups = kOctetVectors / kVectorsPerGroup;
+  EntrySums chunk[kTiles];
+  size_t g = 0;
+  for (; g + kOctetGroups <= groups; g += kOctetGroups) {
+    for (size_t tile = 0; tile < kTiles; ++tile) {
+      const uint8_t* at = bits + tile * tile_stride + g * 64;
+      if (fetch_ahead != 0) {
+        for (size_t i = 0; i < kOctetGroups; ++i) Fetch(at + i * 64, fetch_ahead);
+      }
+      AddOctet<Step>(at, tables + g * Step::kGroupBytes, kOctetVectors, chunk[tile]);
+    }
+  }
+  for (; g < groups; ++g) {
+    for (size_t tile = 0; tile < kTiles; ++tile) {
+      AddOctet<Step>(bits + tile * tile_stride + g * 64, tables + g * Step::kGroupBytes,
+                     kVectorsPerGroup, chunk[tile]);
+    }
+  }
+  for (size_t tile = 0; tile < kTiles; ++tile) chunk[tile].AddTo(sums + tile * kTileRows);
+}
+
+template <class Step, size_t kTiles>
 HWY_INLINE void SumPlane(const SegmentArgs& args, const uint8_t* bits, const uint8_t* tables,
                          size_t fetch_ahead, int32_t* sums) {
   const size_t groups = Groups(args.bytes);
   const int32_t bias = -static_cast<int32_t>(groups * 4 * 2 * 128);
-  std::fill(sums, sums + (kPair ? 32 : 16), bias);
-  for (size_t g = 0; g < groups; g += kChunkGroups) {
-    AddChunk<Step, kPair>(bits + g * 64, args.tile_stride, tables + g * Step::kGroupBytes,
-                          std::min(kChunkGroups, groups - g), fetch_ahead, sums);
+  std::fill(sums, sums + kTiles * kTileRows, bias);
+  for (size_t g = 0; g < groups; g += EntrySums::kMostGroups) {
+    AddChunk<Step, kTiles>(bits + g * 64, args.tile_stride, tables + g * Step::kGroupBytes,
+                           std::min(EntrySums::kMostGroups, groups - g), fetch_ahead, sums);
   }
 }
 
-template <class Step, bool kPair>
+template <class Step, size_t kTiles>
 HWY_INLINE void TableTiles(const SegmentArgs& args, size_t tile, size_t token) {
   const uint8_t* bits = args.bits + tile * args.tile_stride;
   const uint8_t* tables = args.tables + token * args.token_stride;
   const size_t fetch_ahead = token == 0 ? args.fetch_ahead : 0;
-  HWY_ALIGN int32_t sums[32];
-  SumPlane<Step, kPair>(args, bits, tables, fetch_ahead, sums);
+  HWY_ALIGN int32_t sums[kTiles * kTileRows];
+  SumPlane<Step, kTiles>(args, bits, tables, fetch_ahead, sums);
   if (args.plane_stride != 0) {
-    HWY_ALIGN int32_t minus[32];
-    SumPlane<Step, kPair>(args, bits + args.plane_stride, tables, fetch_ahead, minus);
-    for (size_t i = 0; i < (kPair ? 32 : 16); ++i) sums[i] -= minus[i];
+    HWY_ALIGN int32_t minus[kTiles * kTileRows];
+    SumPlane<Step, kTiles>(args, bits + args.plane_stride, tables, fetch_ahead, minus);
+    for (size_t i = 0; i < kTiles * kTileRows; ++i) sums[i] -= minus[i];
   }
-  float* acc = args.acc + token * args.acc_stride + tile * 16;
-  AccumulateRows(sums, TokenScale(args, token), acc);
-  if constexpr (kPair) AccumulateRows(sums + 16, TokenScale(args, token), acc + 16);
+  float* acc = args.acc + token * args.acc_stride + tile * kTileRows;
+  for (size_t i = 0; i < kTiles * kTileRows; i += kTileRows) {
+    AccumulateRows(sums + i, TokenScale(args, token), acc + i);
+  }
 }
 
+// Pairs of tiles share the loads of their tables.
 template <class Step>
 HWY_INLINE void TableSegment(const SegmentArgs& args) {
   size_t tile = 0;
   for (; tile + 2 <= args.tiles; tile += 2) {
-    for (size_t token = 0; token < args.tokens; ++token) TableTiles<Step, true>(args, tile, token);
+    for (size_t token = 0; token < args.tokens; ++token) TableTiles<Step, 2>(args, tile, token);
   }
   if (tile == args.tiles) return;
-  for (size_t token = 0; token < args.tokens; ++token) TableTiles<Step, false>(args, tile, token);
+  for (size_t token = 0; token < args.tokens; ++token) TableTiles<Step, 1>(args, tile, token);
 }
 
 void NibbleSegment(const SegmentArgs& args) { TableSegment<NibbleStep>(args); }

@@ -1,0 +1,132 @@
+// Exact sums of biased table entries (bytes) over a chunk of a segment, 16 rows at a time.
+#if defined(SDQ_KERNELS_STREAM_SUMS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SDQ_KERNELS_STREAM_SUMS_INL_H_
+#undef SDQ_KERNELS_STREAM_SUMS_INL_H_
+#else
+#define SDQ_KERNELS_STREAM_SUMS_INL_H_
+#endif
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sdq::kernels::HWY_NAMESPACE {
+#if HWY_TARGET != HWY_SCALAR
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Bytes = hn::CappedTag<uint8_t, 64>;  // a group of tables is 64 bytes wide
+using ByteVec = hn::Vec<Bytes>;
+using Words = hn::Repartition<uint16_t, Bytes>;
+using WordVec = hn::Vec<Words>;
+using RowWords = hn::CappedTag<uint16_t, 8>;  // one block: eight rows
+using Rows = hn::CappedTag<int32_t, 8>;       // divides the 16 rows of a tile
+
+// Vectors of entries that are added together, and the bits' vectors that give them.
+inline constexpr size_t kOctet = 8;
+inline constexpr size_t kOctetVectors = kOctet / 2;
+
+// The sum of a vector's 16-byte blocks.
+template <class D, class V>
+HWY_INLINE auto FoldBlocks(D d, V v) {
+  if constexpr (hn::MaxLanes(d) > 8) {
+    const hn::Half<D> half;
+    return FoldBlocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  } else {
+    return v;
+  }
+}
+
+// sums[r] += the 16-bit sums of rows 0-7 and 8-15. sums: 16, aligned.
+HWY_INLINE void AddRows(hn::Vec<RowWords> first, hn::Vec<RowWords> second, int32_t* sums) {
+  HWY_ALIGN uint16_t words[16];
+  hn::Store(first, RowWords(), words);
+  hn::Store(second, RowWords(), words + 8);
+  const Rows rows;
+  const hn::Rebind<uint16_t, Rows> narrow;
+  for (size_t r = 0; r < 16; r += hn::Lanes(rows)) {
+    const auto widened = hn::PromoteTo(rows, hn::Load(narrow, words + r));
+    hn::Store(hn::Add(hn::Load(rows, sums + r), widened), rows, sums + r);
+  }
+}
+
+#if HWY_TARGET == HWY_NEON
+
+// NEON adds bytes to words in one instruction, half a vector at a time.
+class EntrySums {
+ public:
+  // 256 entries of at most 255 fit 16 bits.
+  static constexpr size_t kMostGroups = 32;
+
+  HWY_INLINE EntrySums() : first_(hn::Zero(Words())), second_(hn::Zero(Words())) {}
+
+  HWY_INLINE void Add(const ByteVec (&v)[kOctet]) {
+    for (size_t i = 0; i < kOctet; ++i) {
+      first_.raw = vaddw_u8(first_.raw, vget_low_u8(v[i].raw));
+      second_.raw = vaddw_high_u8(second_.raw, v[i].raw);
+    }
+  }
+
+  HWY_INLINE void AddTo(int32_t* sums) const { AddRows(first_, second_, sums); }
+
+ private:
+  WordVec first_, second_;
+};
+
+#else
+
+// Elsewhere widening costs three instructions per vector of entries. Averages need fewer: eight
+// entries' rounded average M lies at most 12 / 8 above the exact one (each of the tree's three
+// levels adds at most half a unit to each average), so that
+//   8 sum(M) - sum(entries) = error,  0 <= error <= 12 per octet,
+// and the sum of the entries modulo 256, which is one addition of bytes each, tells the error as
+// long as it is below 256.
+class EntrySums {
+ public:
+  // Octets of a row and block: 21 x 12 < 256, and 8 sum(M) fits 16 bits.
+  static constexpr size_t kMostOctets = 16;
+  // A group is 64 / kOctet / Lanes(bytes) octets, and a row's sum over the blocks fits 16 bits:
+  // 256 entries.
+  static constexpr size_t kMostGroups = hn::MaxLanes(Bytes()) == 16 ? kMostOctets : 2 * kMostOctets;
+
+  HWY_INLINE EntrySums()
+      : all_(hn::Zero(Words())), odd_(hn::Zero(Words())), low_(hn::Zero(Bytes())) {}
+
+  HWY_INLINE void Add(const ByteVec (&v)[kOctet]) {
+    const ByteVec first = hn::AverageRound(hn::AverageRound(v[0], v[1]),  //
+                                           hn::AverageRound(v[2], v[3]));
+    const ByteVec second = hn::AverageRound(hn::AverageRound(v[4], v[5]),  //
+                                            hn::AverageRound(v[6], v[7]));
+    const WordVec average = hn::BitCast(Words(), hn::AverageRound(first, second));
+    all_ = hn::Add(all_, average);  // 256 odd + even, modulo 2^16
+    odd_ = hn::Add(odd_, hn::ShiftRight<8>(average));
+    for (const ByteVec entries : v) low_ = hn::Add(low_, entries);
+  }
+
+  HWY_INLINE void AddTo(int32_t* sums) const {
+    const WordVec low = hn::BitCast(Words(), low_);
+    const auto even = FoldBlocks(Words(), Exact(hn::Sub(all_, hn::ShiftLeft<8>(odd_)), low));
+    const auto odd = FoldBlocks(Words(), Exact(odd_, hn::ShiftRight<8>(low)));
+    AddRows(hn::InterleaveLower(RowWords(), even, odd), hn::InterleaveUpper(RowWords(), even, odd),
+            sums);
+  }
+
+ private:
+  // Sums of entries from sums of averages and, in the low bytes, sums of entries modulo 256.
+  static HWY_INLINE WordVec Exact(WordVec averages, WordVec low) {
+    const WordVec above = hn::ShiftLeft<3>(averages);
+    const WordVec error = hn::And(hn::Sub(above, low), hn::Set(Words(), uint16_t{255}));
+    return hn::Sub(above, error);
+  }
+
+  WordVec all_, odd_;
+  ByteVec low_;
+};
+
+#endif  // HWY_TARGET == HWY_NEON
+#endif  // HWY_TARGET != HWY_SCALAR
+}  // namespace sdq::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // SDQ_KERNELS_STREAM_SUMS_INL_H_
