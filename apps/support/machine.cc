@@ -71,7 +71,16 @@ size_t LastLevelCacheBytes() {
     if (bytes > 0) return size_t(bytes);
   }
 #endif
-  return 0;
+  // sysconf knows nothing on many Arm boards, where the kernel does.
+  size_t largest = 0;
+  for (int index = 0; index < 8; ++index) {
+    std::ifstream file(fmt::format("/sys/devices/system/cpu/cpu0/cache/index{}/size", index));
+    size_t kibibytes = 0;
+    if (file >> kibibytes && kibibytes < size_t{1} << 30) {
+      largest = std::max(largest, kibibytes << 10);
+    }
+  }
+  return largest;
 }
 
 Status ResolveTargets(std::vector<std::string>* targets) {

@@ -117,9 +117,10 @@ TEST_CASE("sdq-convert: Ctrl-C leaves the old file and nothing else") {
   options.signal_after = "mean OSR";  // the allocation, printed before the work begins
   options.signal = SIGINT;
   // A wide window, so that the work lasts.
-  const ProcessResult result = RunProgram(
-      "sdq-convert", {BundledModel("stories-llama-5m"), "-o", path, "--window", "10", "-t", "1"},
-      options);
+  const ProcessResult result = RunProgram("sdq-convert",
+                                          {BundledModel("stories-llama-5m"), "-o", path, "--calib",
+                                           "none", "--window", "10", "-t", "1"},
+                                          options);
   INFO(result.err);
   CHECK(result.exit_code == 1);
   CHECK(Contains(result.err, "sdq-convert: error: interrupted"));

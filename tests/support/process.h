@@ -27,7 +27,7 @@ struct ProcessOptions {
   std::string working_folder;                                    // "" = the test's own
   std::string signal_after;  // once stdout holds this text (not empty) ...
   int signal = 0;            // ... this signal is sent
-  double timeout_seconds = 120;
+  double timeout_seconds = SDQ_PROGRAM_SECONDS;
 };
 
 struct ProcessResult {
