@@ -1,12 +1,16 @@
 // sdq-convert: a checkpoint in, an .sdq file out.
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <numeric>
 #include <string>
 
+#include "apps/convert_journal.h"
 #include "apps/support/app.h"
 #include "converter/checkpoint.h"
 #include "converter/file_plan.h"
+#include "converter/finished_work.h"
+#include "converter/journal.h"
 #include "converter/own_text.h"
 #include "converter/pipeline.h"
 #include "converter/random_checkpoint.h"
@@ -39,6 +43,7 @@ struct Options {
   bool window_given = false;
   bool damping_given = false;
   bool random = false;
+  bool resume = false;
   int threads = 0;
   bool quiet = false;
   ConvertOptions convert;
@@ -149,11 +154,25 @@ void Declare(CLI::App& app, Options& o) {
       ->check(CLI::Range(1e-7, 1.0));
   app.add_option("--seed", o.convert.seed, "seed of the rotation signs (default 0)")
       ->check(IntegerFrom(0));
+  app.add_flag(
+      "--resume", o.resume,
+      "go on where an interrupted conversion with the same options ended: it keeps what it "
+      "has finished in OUTPUT.partial");
   AddThreadsOption(app, &o.threads);
   app.add_flag("-q,--quiet", o.quiet, "no progress, no report");
 }
 
+// Keys of a journal, beside those of layers.
+constexpr char kOwnTextKey[] = "own text";
+constexpr char kSensitivitiesKey[] = "sensitivities";
+
 Status WriteCalibration(const converter::Checkpoint& checkpoint, Options& o) {
+  converter::Journal* journal = o.convert.journal;
+  if (journal != nullptr && journal->Has(kOwnTextKey)) {
+    SDQ_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, journal->Read(kOwnTextKey));
+    SDQ_ASSIGN_OR_RETURN(o.convert.calibration, converter::DecodeTokens(bytes));
+    return Status::Ok();
+  }
   converter::OwnTextOptions options;
   options.tokens = o.calibration_tokens != 0 ? o.calibration_tokens : kOwnTokens;
   options.window = o.convert.calibration_window;
@@ -166,7 +185,8 @@ Status WriteCalibration(const converter::Checkpoint& checkpoint, Options& o) {
   progress.Finish();
   if (!text.ok()) return std::move(text).status();
   o.convert.calibration = *std::move(text);
-  return Status::Ok();
+  if (journal == nullptr) return Status::Ok();
+  return journal->Append(kOwnTextKey, converter::EncodeTokens(o.convert.calibration));
 }
 
 Status ReadCalibration(const converter::Checkpoint& checkpoint, Options& o) {
@@ -207,8 +227,15 @@ Result<converter::RateRequest> MakeRequest(const converter::Checkpoint& checkpoi
   return request;
 }
 
+// What an error of each linear costs at the candidate rates: measured, or as it was before.
 Status Measure(const converter::Checkpoint& checkpoint, const Options& o,
                converter::RateRequest* request) {
+  converter::Journal* journal = o.convert.journal;
+  if (journal != nullptr && journal->Has(kSensitivitiesKey)) {
+    SDQ_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, journal->Read(kSensitivitiesKey));
+    SDQ_ASSIGN_OR_RETURN(request->sensitivities, converter::DecodeSensitivities(bytes));
+    return Status::Ok();
+  }
   std::vector<double> errors;
   for (const converter::Rate rate : converter::CandidateRates(o.convert)) {
     errors.push_back(converter::ExpectedError(o.convert, rate));
@@ -225,7 +252,8 @@ Status Measure(const converter::Checkpoint& checkpoint, const Options& o,
                                                 });
   progress.Finish();
   SDQ_ASSIGN_OR_RETURN(request->sensitivities, std::move(measured));
-  return Status::Ok();
+  if (journal == nullptr) return Status::Ok();
+  return journal->Append(kSensitivitiesKey, converter::EncodeSensitivities(request->sensitivities));
 }
 
 // Calibration text and rates. What cannot be had is refused before the first of long works.
@@ -278,7 +306,26 @@ std::string ReportText(const ConvertReport& report, const std::string& path, dou
   return text;
 }
 
-Result<ConvertReport> RunConversion(Options& o) {
+// Plans and does the work.
+Result<ConvertReport> Work(const converter::Checkpoint& checkpoint, Options& o) {
+  if (o.convert.method != Method::kFloat) {
+    SDQ_RETURN_IF_ERROR(Plan(checkpoint, o));
+  } else if (o.bits_per_weight > 0 || !o.target_size.empty()) {
+    return Status::InvalidArgument("--bpw and --target-size need a method that quantizes");
+  }
+  ProgressLine progress(!o.quiet);
+  // Random floats need no encoder; random bitstreams come without one.
+  const bool encode = !o.random || o.convert.method == Method::kFloat;
+  auto report = (encode ? converter::Convert : converter::WriteRandomModel)(
+      checkpoint, o.convert, o.output, [&](const converter::ConvertProgress& p) {
+        progress.Update(p.step, p.fraction);
+        return !Interrupted();
+      });
+  progress.Finish();
+  return report;
+}
+
+Result<ConvertReport> RunConversion(const CLI::App& app, Options& o) {
   SDQ_ASSIGN_OR_RETURN(const auto checkpoint,
                        o.random ? converter::OpenRandomCheckpoint(o.checkpoint, o.convert.seed)
                                 : converter::Checkpoint::Open(o.checkpoint));
@@ -287,20 +334,14 @@ Result<ConvertReport> RunConversion(Options& o) {
   if (o.alphabet.empty())
     o.alphabet = o.convert.method == Method::kPublished ? "ternary" : "binary";
   o.convert.alphabet = kAlphabets.at(o.alphabet);
-  if (o.convert.method != Method::kFloat) {
-    SDQ_RETURN_IF_ERROR(Plan(*checkpoint, o));
-  } else if (o.bits_per_weight > 0 || !o.target_size.empty()) {
-    return Status::InvalidArgument("--bpw and --target-size need a method that quantizes");
-  }
-  ProgressLine progress(!o.quiet);
-  // Random floats need no encoder; random bitstreams come without one.
-  const bool encode = !o.random || o.convert.method == Method::kFloat;
-  auto report = (encode ? converter::Convert : converter::WriteRandomModel)(
-      *checkpoint, o.convert, o.output, [&](const converter::ConvertProgress& p) {
-        progress.Update(p.step, p.fraction);
-        return !Interrupted();
-      });
-  progress.Finish();
+  // Copies and random bits are not worth keeping half of.
+  if (o.random || o.convert.method == Method::kFloat) return Work(*checkpoint, o);
+  SDQ_ASSIGN_OR_RETURN(const auto journal,
+                       OpenJournal(app, *checkpoint, o.output, o.resume, !o.quiet));
+  o.convert.journal = journal.get();
+  Result<ConvertReport> report = Work(*checkpoint, o);
+  if (!report.ok()) return KeepFinished(*journal, std::move(report).status());
+  journal->Remove();
   return report;
 }
 
@@ -316,7 +357,7 @@ int Main(int argc, char** argv) {
   options.window_given = app.count("--window") > 0;
   options.damping_given = app.count("--damping") > 0;
   const Stopwatch watch;
-  const Result<ConvertReport> report = RunConversion(options);
+  const Result<ConvertReport> report = RunConversion(app, options);
   if (!report.ok()) return Fail(app, report.status());
   if (options.quiet) return kExitOk;
   const Status written = WriteOut(ReportText(*report, options.output, watch.seconds()));

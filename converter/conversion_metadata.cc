@@ -4,8 +4,7 @@
 
 namespace sdq::converter {
 
-Result<format::Metadata> MakeMetadata(const Checkpoint& checkpoint, const ConvertOptions& options,
-                                      const ConvertReport& report) {
+Result<format::Metadata> CheckpointMetadata(const Checkpoint& checkpoint) {
   format::Metadata metadata;
   checkpoint.config().Store(&metadata);
   Result<TokenizerSpec> tokenizer = checkpoint.LoadTokenizer();
@@ -15,6 +14,12 @@ Result<format::Metadata> MakeMetadata(const Checkpoint& checkpoint, const Conver
     return std::move(tokenizer).status();
   }
   checkpoint.StoreExtras(&metadata);
+  return metadata;
+}
+
+Result<format::Metadata> MakeMetadata(const Checkpoint& checkpoint, const ConvertOptions& options,
+                                      const ConvertReport& report) {
+  SDQ_ASSIGN_OR_RETURN(format::Metadata metadata, CheckpointMetadata(checkpoint));
   metadata.Set("quantization.method", std::string(MethodName(options.method)));
   if (options.method == Method::kFloat) return metadata;
   metadata.Set("quantization.alphabet", std::string(AlphabetName(options.alphabet)));

@@ -9,7 +9,10 @@
 
 namespace sdq::converter {
 
-// Model, tokenizer, provenance, and how the linears of `report` were quantized. How many bytes it
+// Model, tokenizer, provenance: what the checkpoint alone decides.
+Result<format::Metadata> CheckpointMetadata(const Checkpoint& checkpoint);
+
+// The same, and how the linears of `report` were quantized. How many bytes it
 // encodes to depends on the names of those linears, not on any number.
 Result<format::Metadata> MakeMetadata(const Checkpoint& checkpoint, const ConvertOptions& options,
                                       const ConvertReport& report);

@@ -12,6 +12,7 @@
 #include "converter/conversion_metadata.h"
 #include "converter/dense_tensor.h"
 #include "converter/float_layer.h"
+#include "converter/layer_journal.h"
 #include "converter/paired_calibration.h"
 #include "converter/pending_layers.h"
 #include "converter/stored_shape.h"
@@ -199,34 +200,62 @@ class Conversion {
 
   Status QuantizeLayer(int64_t layer, Calibration* calibration, Calibration* teacher) {
     SDQ_ASSIGN_OR_RETURN(auto weights, FloatLayer::Load(checkpoint_, layer));
-    LayerHessians hessians;
-    double encode_from = 0;
     if (teacher != nullptr) {
       SDQ_RETURN_IF_ERROR(
           teacher->Advance(weights->weights(), TickFor(layer, "running the float layer", 0, 0)));
     }
-    if (calibration != nullptr) {
-      SDQ_ASSIGN_OR_RETURN(
-          hessians, calibration->Collect(weights->weights(),
-                                         TickFor(layer, "reading calibration", 0, kCollectShare)));
-      encode_from = kCollectShare;
-    }
     const double encode_to = calibration != nullptr ? kCollectShare + kEncodeShare : 1.0;
     std::vector<EncodedLinear> encoded;
-    for (const FloatLayer::NamedLinear& linear : weights->linears()) {
-      const double share = double(encoded.size()) / double(weights->linears().size());
-      SDQ_RETURN_IF_ERROR(LayerReport(layer, "encoding " + linear.name,
-                                      encode_from + (encode_to - encode_from) * share));
-      const std::vector<double>* hessian =
-          calibration != nullptr ? &hessians.For(weights->weights(), linear.linear) : nullptr;
-      SDQ_ASSIGN_OR_RETURN(EncodedLinear result, EncodeLinear(linear, hessian, nullptr));
-      encoded.push_back(std::move(result));
+    SDQ_ASSIGN_OR_RETURN(const bool restored, Restore(layer, *weights, &encoded));
+    if (!restored) {
+      SDQ_RETURN_IF_ERROR(EncodeLayer(layer, *weights, encode_to, calibration, &encoded));
+      SDQ_RETURN_IF_ERROR(Record(layer, *weights, encoded));
     }
     if (calibration != nullptr && layer + 1 < checkpoint_.config().layers) {
       SDQ_RETURN_IF_ERROR(calibration->Advance(
           weights->weights(), TickFor(layer, "running the quantized layer", encode_to, 1.0)));
     }
     return Keep(std::move(weights), std::move(encoded));
+  }
+
+  Status EncodeLayer(int64_t layer, const FloatLayer& weights, double encode_to,
+                     Calibration* calibration, std::vector<EncodedLinear>* encoded) {
+    LayerHessians hessians;
+    double encode_from = 0;
+    if (calibration != nullptr) {
+      SDQ_ASSIGN_OR_RETURN(
+          hessians, calibration->Collect(weights.weights(),
+                                         TickFor(layer, "reading calibration", 0, kCollectShare)));
+      encode_from = kCollectShare;
+    }
+    for (const FloatLayer::NamedLinear& linear : weights.linears()) {
+      const double share = double(encoded->size()) / double(weights.linears().size());
+      SDQ_RETURN_IF_ERROR(LayerReport(layer, "encoding " + linear.name,
+                                      encode_from + (encode_to - encode_from) * share));
+      const std::vector<double>* hessian =
+          calibration != nullptr ? &hessians.For(weights.weights(), linear.linear) : nullptr;
+      SDQ_ASSIGN_OR_RETURN(EncodedLinear result, EncodeLinear(linear, hessian, nullptr));
+      encoded->push_back(std::move(result));
+    }
+    return Status::Ok();
+  }
+
+  // A layer that an interrupted conversion has finished; false if there is none.
+  Result<bool> Restore(int64_t layer, const FloatLayer& weights,
+                       std::vector<EncodedLinear>* encoded) {
+    if (options_.journal == nullptr) return false;
+    SDQ_ASSIGN_OR_RETURN(const bool restored,
+                         RestoreLayer(*options_.journal, layer, rates_, weights, encoded));
+    for (size_t i = 0; i < encoded->size(); ++i) {
+      AddReport(weights.linears()[i].name, (*encoded)[i]);
+    }
+    return restored;
+  }
+
+  Status Record(int64_t layer, const FloatLayer& weights,
+                const std::vector<EncodedLinear>& encoded) const {
+    if (options_.journal == nullptr) return Status::Ok();
+    return RecordLayer(layer, weights, encoded, options_.journal);
   }
 
   // A finished layer waits for tuning, or is written.
@@ -244,7 +273,9 @@ class Conversion {
     SDQ_ASSIGN_OR_RETURN(auto weights, FloatLayer::Load(checkpoint_, layer, precision()));
     SDQ_ASSIGN_OR_RETURN(const auto original, FloatLayer::Load(checkpoint_, layer, precision()));
     std::vector<EncodedLinear> encoded;
+    SDQ_ASSIGN_OR_RETURN(const bool restored, Restore(layer, *weights, &encoded));
     const auto group = [&](LinearGroup which, double from, double to) {
+      if (restored) return Status::Ok();
       return QuantizeGroup(layer, which, from, to, *weights, *original, calibration, &encoded);
     };
     const bool last = layer + 1 == checkpoint_.config().layers;
@@ -255,6 +286,7 @@ class Conversion {
                                             TickFor(layer, "running attention", 0.32, 0.45)));
     SDQ_RETURN_IF_ERROR(group(LinearGroup::kFfnIn, 0.45, 0.6));
     SDQ_RETURN_IF_ERROR(group(LinearGroup::kFfnMid, 0.6, 0.85));
+    if (!restored) SDQ_RETURN_IF_ERROR(Record(layer, *weights, encoded));
     if (!last || tuning()) {
       SDQ_RETURN_IF_ERROR(calibration.Advance(BlockPart::kFeedForward, weights->weights(),
                                               original->weights(),
@@ -309,12 +341,16 @@ class Conversion {
     input.seed = options_.seed;
     Result<EncodedLinear> encoded = Encode(input, rates_.at(linear.name));
     if (!encoded.ok()) return std::move(encoded).status().Annotate(linear.name);
-    report_.linears.push_back({linear.name, encoded->rows, encoded->columns,
-                               encoded->decimator.osr(), encoded->BitsPerWeight(),
-                               encoded->relative_error, LossOf(linear.name, encoded->row_errors)});
+    AddReport(linear.name, *encoded);
     *linear.values = std::exchange(encoded->reconstructed, {});
     linear.linear->dense.data = linear.values->data();
     return encoded;
+  }
+
+  void AddReport(const std::string& name, const EncodedLinear& encoded) {
+    report_.linears.push_back({name, encoded.rows, encoded.columns, encoded.decimator.osr(),
+                               encoded.BitsPerWeight(), encoded.relative_error,
+                               LossOf(name, encoded.row_errors)});
   }
 
   std::optional<double> LossOf(const std::string& name, const std::vector<double>& errors) const {

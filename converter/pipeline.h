@@ -17,6 +17,7 @@
 
 #include "converter/checkpoint.h"
 #include "converter/encoder.h"
+#include "converter/journal.h"
 #include "converter/paired_calibration.h"
 #include "converter/rate.h"
 #include "format/status.h"
@@ -61,6 +62,9 @@ struct ConvertOptions {
   // Sensitivity::row_costs by name of the linear, for LinearReport::loss; may be empty. No byte of
   // the file depends on them.
   std::map<std::string, std::vector<double>> row_costs;
+  // Where every layer is kept as soon as it is encoded, and taken from instead of being encoded.
+  // Not owned; null: nowhere. Opened with settings that cover all of the above that the file depends on (journal.h).
+  Journal* journal = nullptr;
 };
 
 struct LinearReport {

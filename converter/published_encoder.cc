@@ -11,6 +11,7 @@
 #include "converter/encoder.h"
 #include "converter/objective.h"
 #include "converter/parameter_search.h"
+#include "converter/reconstruct.h"
 #include "kernels/parallel.h"
 
 namespace sdq::converter {
@@ -100,7 +101,6 @@ class PublishedEncoder {
     samples_.resize(input_.rows * row_samples_);
     scales_.resize(input_.rows * blocks_);
     means_.resize(input_.rows * blocks_);
-    out_.reconstructed.resize(input_.rows * input_.columns);
     parameters_ = {options_.scale, options_.scale_quantile, options_.cut_quantile};
   }
 
@@ -148,7 +148,6 @@ class PublishedEncoder {
       }
       std::vector<float> quantized = targets;
       EncodeBlock(*coder, b, &quantized);
-      StoreColumns(begin, end, quantized);
       if (compensation) compensation->Store(begin, end, targets.data(), quantized.data());
     }
   }
@@ -196,18 +195,11 @@ class PublishedEncoder {
     }
   }
 
-  void StoreColumns(size_t begin, size_t end, const std::vector<float>& block) {
-    const size_t width = end - begin;
-    for (size_t r = 0; r < input_.rows; ++r) {
-      std::copy_n(block.data() + r * width, width,
-                  out_.reconstructed.data() + r * input_.columns + begin);
-    }
-  }
-
   void Finish() {
     out_.bits = PackSamples(samples_, out_.rows, out_.columns, out_.decimator, out_.alphabet);
     PackScales(scales_, &out_.scales_f16, &out_.scale_base);
     PackScales(means_, &out_.means_f16, &out_.mean_base);
+    out_.reconstructed = Reconstruct(out_);
     ObjectiveErrors errors = MeasureErrors(input_, out_.reconstructed);
     out_.relative_error = errors.relative;
     out_.row_errors = std::move(errors.rows);
