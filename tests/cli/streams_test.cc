@@ -109,7 +109,7 @@ TEST_CASE("sdq-run: Ctrl-C during generation ends the text and says how fast it 
   CHECK(Contains(result.err, "tokens/s"));
 }
 
-TEST_CASE("sdq-convert: Ctrl-C leaves the old file and nothing else") {
+TEST_CASE("sdq-convert: Ctrl-C leaves the old file, and what is finished, and says so") {
   const TemporaryFolder folder;
   const std::string path = folder / "model.sdq";
   WriteText(path, "the old file");
@@ -123,9 +123,10 @@ TEST_CASE("sdq-convert: Ctrl-C leaves the old file and nothing else") {
                                           options);
   INFO(result.err);
   CHECK(result.exit_code == 1);
-  CHECK(Contains(result.err, "sdq-convert: error: interrupted"));
+  CHECK(Contains(result.err, "sdq-convert: error: interrupted; " + path + ".partial keeps"));
+  CHECK(Contains(result.err, "--resume"));
   CHECK(ReadText(path) == "the old file");
-  CHECK(NamesIn(folder.path()) == std::vector<std::string>{"model.sdq"});
+  CHECK(NamesIn(folder.path()) == std::vector<std::string>{"model.sdq", "model.sdq.partial"});
 }
 
 }  // namespace
