@@ -1,4 +1,5 @@
 // Interrupted conversions: what a journal keeps is not done again, and the file is the same.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <memory>
 #include <set>
@@ -60,6 +61,7 @@ std::unique_ptr<Journal> OpenJournal(const std::string& output, bool resume) {
 struct Run {
   Status status;
   std::set<std::string> encoded;
+  std::vector<LinearReport> linears;
 };
 
 // Cancels as soon as layer `last` (from 0) begins, but for -1.
@@ -73,7 +75,15 @@ Run ConvertTo(const Checkpoint& checkpoint, const ConvertOptions& options, const
     return last < 0 || !progress.step.starts_with(end);
   });
   run.status = report.status();
+  if (report.ok()) run.linears = report->linears;
   return run;
+}
+
+bool SameReports(const std::vector<LinearReport>& a, const std::vector<LinearReport>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
+    return x.name == y.name && x.osr == y.osr && x.bits_per_weight == y.bits_per_weight &&
+           x.relative_error == y.relative_error && x.loss == y.loss;
+  });
 }
 
 // Interrupts before every layer in turn and goes on: the bytes of an uninterrupted conversion, and
@@ -82,10 +92,11 @@ void CheckEveryInterruption(const char* config, ConvertOptions options) {
   const test::TemporaryFolder folder;
   const auto checkpoint = OpenShape(folder, config);
   const std::string path = folder / "m.sdq";
-  options.journal = nullptr;
+  options.row_costs["layers.0.attn.q"].assign(size_t(checkpoint->config().hidden_size), 1.0);
   const Run whole = ConvertTo(*checkpoint, options, path);
   INFO(whole.status.message());
   REQUIRE(whole.status.ok());
+  REQUIRE(whole.linears.at(0).loss.has_value());
   const std::vector<uint8_t> expected = test::ReadBytes(path);
   for (int last = 0; last < kLayers; ++last) {
     CAPTURE(last);
@@ -103,6 +114,7 @@ void CheckEveryInterruption(const char* config, ConvertOptions options) {
     INFO(rest.status.message());
     REQUIRE(rest.status.ok());
     CHECK(test::ReadBytes(output) == expected);
+    CHECK(SameReports(rest.linears, whole.linears));
     std::set<std::string> wanted;
     for (int i = last; i < kLayers; ++i) wanted.insert(std::to_string(i + 1) + "/3");
     CHECK(rest.encoded == wanted);
@@ -340,14 +352,15 @@ TEST_CASE("journal: calibration text and sensitivities come back, damaged ones d
   many[7] = 0x40;  // a count that no memory holds
   CHECK(DecodeTokens(many).status().code() == StatusCode::kCorrupt);
 
-  const std::vector<Sensitivity> sensitivities = {{"layers.0.attn.q", {0.5, 0.25}},
-                                                  {"layers.0.attn.k", {}}};
+  const std::vector<Sensitivity> sensitivities = {{"layers.0.attn.q", {0.5, 0.25}, {1, 2, 3}},
+                                                  {"layers.0.attn.k", {}, {}}};
   const std::vector<uint8_t> bytes = EncodeSensitivities(sensitivities);
   const auto decoded = DecodeSensitivities(bytes);
   REQUIRE(decoded.ok());
   REQUIRE(decoded->size() == 2);
   CHECK((*decoded)[0].name == "layers.0.attn.q");
   CHECK((*decoded)[0].losses == std::vector<double>{0.5, 0.25});
+  CHECK((*decoded)[0].row_costs == std::vector<double>{1, 2, 3});
   CHECK((*decoded)[1].losses.empty());
   CHECK(DecodeSensitivities(std::span(bytes).first(bytes.size() - 1)).status().code() ==
         StatusCode::kCorrupt);
