@@ -63,7 +63,8 @@ struct ConvertOptions {
   // the file depends on them.
   std::map<std::string, std::vector<double>> row_costs;
   // Where every layer is kept as soon as it is encoded, and taken from instead of being encoded.
-  // Not owned; null: nowhere. Opened with settings that cover all of the above that the file depends on (journal.h).
+  // Not owned; null: nowhere. Its settings (journal.h) cover all of the above that the file depends
+  // on.
   Journal* journal = nullptr;
 };
 
