@@ -25,9 +25,10 @@ struct Feedback {
 // h[n][n] symmetric positive semidefinite; `damping` times the mean diagonal is added to the
 // diagonal, dead columns (zero diagonal) are set to that mean. Blocked Cholesky, multi-threaded,
 // result independent of the thread count.
-Result<Feedback> FactorHessian(const std::vector<double>& h, size_t n, double damping);
+Result<Feedback> FactorHessian(std::vector<double> h, size_t n, double damping);
 
-// rows[count][n] become rows (H + damping)^-1, H as factored. In parallel over rows.
+// rows[count][n] become rows (H + damping)^-1, H as factored. Multi-threaded, a row's
+// result depends on nothing else.
 void SolveRows(const Feedback& feedback, size_t count, float* rows);
 
 // H in the rotated basis: T H T^T, in place.

@@ -247,34 +247,6 @@ void AddDecidedErrorsT(const float* HWY_RESTRICT errors, const float* HWY_RESTRI
   }
 }
 
-// Eight rows of h at a time pass through the cache while every row of x uses them.
-void RowsTimesMatrixT(const float* HWY_RESTRICT x, size_t rows, const double* HWY_RESTRICT h,
-                      size_t n, double* HWY_RESTRICT out) {
-  constexpr size_t kDepth = 8;
-  const hn::CappedTag<double, 8> d;
-  const size_t lanes = hn::Lanes(d);
-  std::fill_n(out, rows * n, 0.0);
-  for (size_t i = 0; i < n; i += kDepth) {
-    const size_t depth = std::min(kDepth, n - i);
-    for (size_t r = 0; r < rows; ++r) {
-      const float* factor = x + r * n + i;
-      double* sum = out + r * n;
-      size_t k = 0;
-      for (; k + lanes <= n; k += lanes) {
-        auto total = hn::LoadU(d, sum + k);
-        for (size_t m = 0; m < depth; ++m) {
-          const auto v = hn::Set(d, double(factor[m]));
-          total = hn::Add(total, hn::Mul(v, hn::LoadU(d, h + (i + m) * n + k)));
-        }
-        hn::StoreU(total, d, sum + k);
-      }
-      for (; k < n; ++k) {
-        for (size_t m = 0; m < depth; ++m) sum[k] += double(factor[m]) * h[(i + m) * n + k];
-      }
-    }
-  }
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace sdq::converter
 HWY_AFTER_NAMESPACE();
@@ -284,7 +256,6 @@ namespace sdq::converter {
 
 HWY_EXPORT(RunChunkT);
 HWY_EXPORT(AddDecidedErrorsT);
-HWY_EXPORT(RowsTimesMatrixT);
 
 void RunChunk(const Trellis& trellis, const TrellisChunk& chunk, TrellisRow& row,
               TrellisScratch& scratch) {
@@ -294,10 +265,6 @@ void RunChunk(const Trellis& trellis, const TrellisChunk& chunk, TrellisRow& row
 void AddDecidedErrors(const float* errors, const float* a, size_t stride, size_t begin, size_t end,
                       float* targets) {
   HWY_DYNAMIC_DISPATCH(AddDecidedErrorsT)(errors, a, stride, begin, end, targets);
-}
-
-void RowsTimesMatrix(const float* x, size_t rows, const double* h, size_t n, double* out) {
-  HWY_DYNAMIC_DISPATCH(RowsTimesMatrixT)(x, rows, h, n, out);
 }
 
 }  // namespace sdq::converter

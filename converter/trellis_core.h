@@ -80,9 +80,6 @@ void RunChunk(const Trellis& trellis, const TrellisChunk& chunk, TrellisRow& row
 void AddDecidedErrors(const float* errors, const float* a, size_t stride, size_t begin, size_t end,
                       float* targets);
 
-// out[k] = sum_i x[i] h[i * n + k], i ascending, in f64, for `rows` rows x (stride n) at once.
-void RowsTimesMatrix(const float* x, size_t rows, const double* h, size_t n, double* out);
-
 }  // namespace sdq::converter
 
 #endif  // SDQ_CONVERTER_TRELLIS_CORE_H_

@@ -11,6 +11,7 @@
 #include "converter/hessian.h"
 #include "converter/trellis.h"
 #include "converter/trellis_core.h"
+#include "kernels/dense.h"
 #include "kernels/parallel.h"
 #include "kernels/rotation.h"
 
@@ -18,6 +19,7 @@ namespace sdq::converter {
 namespace {
 
 constexpr size_t kRowsPerTask = 16;
+constexpr size_t kRowsAtOnce = 1024;
 
 Status CheckInput(const EncodeInput& input, const TrellisOptions& options) {
   if (input.weights == nullptr || input.rows == 0 || input.columns == 0 ||
@@ -74,28 +76,41 @@ struct Moments {
   double ww = 0, wq = 0, qq = 0;
 };
 
-double Dot(const double* a, const float* b, size_t n) {
+double Dot(const float* a, const float* b, size_t n) {
   double sum = 0;
-  for (size_t i = 0; i < n; ++i) sum += a[i] * double(b[i]);
+  for (size_t i = 0; i < n; ++i) sum += double(a[i]) * double(b[i]);
   return sum;
 }
 
-// visit(row, x_r H) for every row of x[rows][n], in parallel.
+// visit(row, x_r H) for every row of x[rows][n], in parallel. A row's sum over n^2 products needs
+// no exact factors.
 template <typename Visit>
 void ForRowsTimesHessian(const std::vector<float>& x, size_t rows, size_t n,
-                         const std::vector<double>* h, const Visit& visit) {
-  kernels::ParallelFor(rows, kRowsPerTask, [&](size_t begin, size_t end, size_t) {
-    std::vector<double> product(kRowsPerTask * n);
-    for (size_t first = begin; first < end; first += kRowsPerTask) {
-      const size_t count = std::min(kRowsPerTask, end - first);
-      if (h != nullptr) {
-        RowsTimesMatrix(&x[first * n], count, h->data(), n, product.data());
-      } else {
-        std::copy_n(&x[first * n], count * n, product.begin());
-      }
-      for (size_t r = 0; r < count; ++r) visit(first + r, &product[r * n]);
+                         const std::vector<float>* h, const Visit& visit) {
+  std::vector<float> product(h != nullptr ? std::min(kRowsAtOnce, rows) * n : 0);
+  for (size_t first = 0; first < rows; first += kRowsAtOnce) {
+    const size_t count = std::min(kRowsAtOnce, rows - first);
+    const float* rows_times_h = &x[first * n];
+    if (h != nullptr) {
+      kernels::MatMul(&x[first * n], n, h->data(), n, product.data(), n, count, n, n, false,
+                      kernels::Precision::kRounded);
+      rows_times_h = product.data();
     }
-  });
+    kernels::ParallelFor(count, kRowsPerTask, [&](size_t begin, size_t end, size_t) {
+      for (size_t r = begin; r < end; ++r) visit(first + r, rows_times_h + r * n);
+    });
+  }
+}
+
+// H in f32, brought to the order of one first: only ratios of moments count.
+std::vector<float> ScaledHessian(const std::vector<double>& h, size_t n) {
+  double largest = 0;
+  for (size_t i = 0; i < n; ++i) largest = std::max(largest, h[i * n + i]);
+  const double factor = largest > 0 ? 1 / largest : 1.0;
+  std::vector<float> scaled(h.size());
+  std::transform(h.begin(), h.end(), scaled.begin(),
+                 [&](double value) { return float(value * factor); });
+  return scaled;
 }
 
 // The scale of least error under H; a degenerate row keeps the one it was encoded with.
@@ -118,7 +133,7 @@ double ErrorOf(const Moments& m, double scale) {
 
 // One pass of the search over all rows, aiming at weights / scale.
 EncodedRows EncodeWithScale(const Trellis& trellis, const std::vector<float>& weights, size_t n,
-                            const Feedback* feedback, const std::vector<double>* hessian,
+                            const Feedback* feedback, const std::vector<float>* hessian,
                             size_t feedback_window, float scale) {
   const size_t rows = weights.size() / n;
   std::vector<float> aimed = weights;
@@ -130,7 +145,7 @@ EncodedRows EncodeWithScale(const Trellis& trellis, const std::vector<float>& we
              out.values.data());
   out.moments.resize(rows);
   out.scales.resize(rows);
-  ForRowsTimesHessian(out.values, rows, n, hessian, [&](size_t r, const double* product) {
+  ForRowsTimesHessian(out.values, rows, n, hessian, [&](size_t r, const float* product) {
     Moments& m = out.moments[r];
     m.wq = Dot(product, &weights[r * n], n);
     m.qq = Dot(product, &out.values[r * n], n);
@@ -158,14 +173,14 @@ void KeepBetterRows(const EncodedRows& other, EncodedRows* best) {
 }
 
 EncodedRows BestRows(const Trellis& trellis, const std::vector<float>& weights, size_t n,
-                     const Feedback* feedback, const std::vector<double>* hessian,
+                     const Feedback* feedback, const std::vector<float>* hessian,
                      const TrellisOptions& options) {
   const auto pass = [&](float scale) {
     return EncodeWithScale(trellis, weights, n, feedback, hessian, options.feedback_window, scale);
   };
   EncodedRows best = pass(kScaleTries[0]);
   ForRowsTimesHessian(weights, best.moments.size(), n, hessian,
-                      [&](size_t r, const double* product) {
+                      [&](size_t r, const float* product) {
                         best.moments[r].ww = Dot(product, &weights[r * n], n);
                       });
   const size_t tries = feedback != nullptr ? std::min(options.scale_tries, kMaxScaleTries) : 1;
@@ -197,12 +212,13 @@ Result<EncodedLinear> EncodeTrellis(const EncodeInput& input, const TrellisOptio
   std::vector<float> weights(input.weights, input.weights + rows * n);
   std::vector<double> rms(rows);
   rotation.ApplyRows(weights.data(), rows, n);
-  std::vector<double> hessian;
+  std::vector<float> hessian;
   std::optional<Feedback> feedback;
   if (input.hessian != nullptr) {
-    hessian = *input.hessian;
-    RotateHessian(rotation, &hessian);
-    SDQ_ASSIGN_OR_RETURN(feedback, FactorHessian(hessian, n, input.damping));
+    std::vector<double> rotated = *input.hessian;
+    RotateHessian(rotation, &rotated);
+    hessian = ScaledHessian(rotated, n);
+    SDQ_ASSIGN_OR_RETURN(feedback, FactorHessian(std::move(rotated), n, input.damping));
     if (input.shift != nullptr && !input.shift->empty()) {
       ShiftWeights(rotation, *feedback, *input.shift, rows, &weights);
     }
