@@ -244,6 +244,7 @@ Status Measure(const converter::Checkpoint& checkpoint, const Options& o,
   sensitivity.window = o.convert.calibration_window;
   sensitivity.damping = o.convert.damping;
   sensitivity.seed = o.convert.seed;
+  sensitivity.precision = kernels::Precision::kRounded;
   ProgressLine progress(!o.quiet);
   auto measured = converter::MeasureSensitivity(checkpoint, o.convert.calibration, errors,
                                                 sensitivity, [&](double share) {

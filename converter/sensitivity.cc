@@ -17,7 +17,6 @@ namespace sdq::converter {
 namespace {
 
 constexpr double kForwardShare = 0.2;  // of the time, for the progress estimate only
-constexpr kernels::Precision kPrecision = kernels::Precision::kRounded;
 
 // At most `windows` whole windows, evenly spaced.
 std::vector<TokenId> SpreadWindows(const std::vector<TokenId>& tokens, size_t window,
@@ -90,7 +89,7 @@ class Measurement {
     const int64_t layers = checkpoint_.config().layers;
     for (int64_t l = 0; l < layers; ++l) {
       SDQ_RETURN_IF_ERROR(Tick(kForwardShare * double(l) / double(layers)));
-      SDQ_ASSIGN_OR_RETURN(const auto layer, FloatLayer::Load(checkpoint_, l, kPrecision));
+      SDQ_ASSIGN_OR_RETURN(const auto layer, FloatLayer::Load(checkpoint_, l, options_.precision));
       inputs_.emplace_back(calibration_->states().begin(), calibration_->states().end());
       SDQ_RETURN_IF_ERROR(calibration_->Advance(layer->weights(), Calibration::Tick()));
     }
@@ -100,7 +99,7 @@ class Measurement {
   // Gradients with respect to the outputs of the last layer, into gradients_.
   Status Loss() {
     SDQ_ASSIGN_OR_RETURN(const OuterWeights outer, OuterWeights::Load(checkpoint_));
-    HeadDifferentiator head(checkpoint_.config(), outer, window(), kPrecision);
+    HeadDifferentiator head(checkpoint_.config(), outer, window(), options_.precision);
     gradients_.assign(calibration_->states().begin(), calibration_->states().end());
     for (size_t w = 0; w < windows(); ++w) {
       const std::span<float> part = Part(gradients_, w);
@@ -121,7 +120,8 @@ class Measurement {
     const double layers = double(checkpoint_.config().layers);
     SDQ_RETURN_IF_ERROR(
         Tick(kForwardShare + (1 - kForwardShare) * (layers - 1 - double(l)) / layers));
-    SDQ_ASSIGN_OR_RETURN(const auto layer, FloatLayer::Load(checkpoint_, int64_t(l), kPrecision));
+    SDQ_ASSIGN_OR_RETURN(const auto layer,
+                         FloatLayer::Load(checkpoint_, int64_t(l), options_.precision));
     const LayerWeights& weights = layer->weights();
     const BlockParameters parameters = BlockParameters::FromLayer(weights, hidden());
     LayerSensitivity sensitivity(weights, window());

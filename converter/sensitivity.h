@@ -25,6 +25,7 @@
 
 #include "converter/checkpoint.h"
 #include "format/status.h"
+#include "kernels/dense.h"
 #include "runtime/tokenizer.h"
 
 namespace sdq::converter {
@@ -42,6 +43,7 @@ struct SensitivityOptions {
   size_t windows = 8;  // at most; taken evenly from the text
   double damping = 0.01;
   uint64_t seed = 0;  // rotation signs, labels
+  kernels::Precision precision = kernels::Precision::kSingle;
 };
 
 // One entry per linear, in the order of ExpectedTensors. `errors`: what the encoder leaves of white

@@ -20,6 +20,7 @@ namespace {
 
 constexpr size_t kRowsPerTask = 16;
 constexpr size_t kRowsAtOnce = 1024;
+constexpr size_t kManyColumns = 1024;
 
 Status CheckInput(const EncodeInput& input, const TrellisOptions& options) {
   if (input.weights == nullptr || input.rows == 0 || input.columns == 0 ||
@@ -71,9 +72,15 @@ void ShiftWeights(const kernels::Rotation& rotation, const Feedback& feedback,
 // Row scales that are tried one after the other, relative to the row's root mean square.
 constexpr std::array<float, kMaxScaleTries> kScaleTries = {1.0f, 1.05f, 1.1f, 0.95f, 1.03f, 1.07f};
 
-// Per row: w H w^T, w H q^T, q H q^T. `h` null: H = identity.
+// Per row: w H q^T, q H q^T. `h` null: H = identity.
 struct Moments {
-  double ww = 0, wq = 0, qq = 0;
+  double wq = 0, qq = 0;
+};
+
+// H = factor * values, the largest on the diagonal being 1, so that no product leaves f32's range.
+struct ScaledHessian {
+  double factor = 1;
+  std::vector<float> values;
 };
 
 double Dot(const float* a, const float* b, size_t n) {
@@ -82,18 +89,17 @@ double Dot(const float* a, const float* b, size_t n) {
   return sum;
 }
 
-// visit(row, x_r H) for every row of x[rows][n], in parallel. A row's sum over n^2 products needs
-// no exact factors.
+// visit(row, x_r H / factor) for every row of x[rows][n], in parallel.
 template <typename Visit>
-void ForRowsTimesHessian(const std::vector<float>& x, size_t rows, size_t n,
-                         const std::vector<float>* h, const Visit& visit) {
+void ForRowsTimesHessian(const std::vector<float>& x, size_t rows, size_t n, const ScaledHessian* h,
+                         kernels::Precision precision, const Visit& visit) {
   std::vector<float> product(h != nullptr ? std::min(kRowsAtOnce, rows) * n : 0);
   for (size_t first = 0; first < rows; first += kRowsAtOnce) {
     const size_t count = std::min(kRowsAtOnce, rows - first);
     const float* rows_times_h = &x[first * n];
     if (h != nullptr) {
-      kernels::MatMul(&x[first * n], n, h->data(), n, product.data(), n, count, n, n, false,
-                      kernels::Precision::kRounded);
+      kernels::MatMul(&x[first * n], n, h->values.data(), n, product.data(), n, count, n, n, false,
+                      precision);
       rows_times_h = product.data();
     }
     kernels::ParallelFor(count, kRowsPerTask, [&](size_t begin, size_t end, size_t) {
@@ -102,14 +108,14 @@ void ForRowsTimesHessian(const std::vector<float>& x, size_t rows, size_t n,
   }
 }
 
-// H in f32, brought to the order of one first: only ratios of moments count.
-std::vector<float> ScaledHessian(const std::vector<double>& h, size_t n) {
+ScaledHessian Scaled(const std::vector<double>& h, size_t n) {
+  ScaledHessian scaled;
   double largest = 0;
   for (size_t i = 0; i < n; ++i) largest = std::max(largest, h[i * n + i]);
-  const double factor = largest > 0 ? 1 / largest : 1.0;
-  std::vector<float> scaled(h.size());
-  std::transform(h.begin(), h.end(), scaled.begin(),
-                 [&](double value) { return float(value * factor); });
+  if (largest > 0) scaled.factor = largest;
+  scaled.values.resize(h.size());
+  std::transform(h.begin(), h.end(), scaled.values.begin(),
+                 [&](double value) { return float(value / scaled.factor); });
   return scaled;
 }
 
@@ -127,25 +133,28 @@ struct EncodedRows {
   std::vector<double> scales;    // refitted
 };
 
-double ErrorOf(const Moments& m, double scale) {
-  return m.ww - 2 * scale * m.wq + scale * scale * m.qq;
-}
+// Of a row, less w H w^T.
+double ErrorOf(const Moments& m, double scale) { return scale * scale * m.qq - 2 * scale * m.wq; }
 
 // One pass of the search over all rows, aiming at weights / scale.
 EncodedRows EncodeWithScale(const Trellis& trellis, const std::vector<float>& weights, size_t n,
-                            const Feedback* feedback, const std::vector<float>* hessian,
-                            size_t feedback_window, float scale) {
+                            const Feedback* feedback, const ScaledHessian* hessian,
+                            const TrellisOptions& options, float scale) {
   const size_t rows = weights.size() / n;
   std::vector<float> aimed = weights;
   for (float& w : aimed) w /= scale;
   EncodedRows out;
   out.samples.resize(rows * trellis.RowSamples(n));
   out.values.resize(rows * n);
-  EncodeRows(trellis, aimed.data(), rows, n, feedback, feedback_window, out.samples.data(),
+  EncodeRows(trellis, aimed.data(), rows, n, feedback, options.feedback_window, out.samples.data(),
              out.values.data());
   out.moments.resize(rows);
   out.scales.resize(rows);
-  ForRowsTimesHessian(out.values, rows, n, hessian, [&](size_t r, const float* product) {
+  // A scale needs no exact sums where the roundings of many factors average out; to tell which of
+  // two is better does.
+  const auto precision = options.scale_tries > 1 || n < kManyColumns ? kernels::Precision::kSingle
+                                                                     : kernels::Precision::kRounded;
+  ForRowsTimesHessian(out.values, rows, n, hessian, precision, [&](size_t r, const float* product) {
     Moments& m = out.moments[r];
     m.wq = Dot(product, &weights[r * n], n);
     m.qq = Dot(product, &out.values[r * n], n);
@@ -160,32 +169,51 @@ void KeepBetterRows(const EncodedRows& other, EncodedRows* best) {
   const size_t samples = best->samples.size() / rows;
   const size_t n = best->values.size() / rows;
   for (size_t r = 0; r < rows; ++r) {
-    Moments candidate = other.moments[r];
-    candidate.ww = best->moments[r].ww;
-    if (!(ErrorOf(candidate, other.scales[r]) < ErrorOf(best->moments[r], best->scales[r]))) {
+    if (!(ErrorOf(other.moments[r], other.scales[r]) <
+          ErrorOf(best->moments[r], best->scales[r]))) {
       continue;
     }
     std::copy_n(&other.samples[r * samples], samples, &best->samples[r * samples]);
     std::copy_n(&other.values[r * n], n, &best->values[r * n]);
-    best->moments[r] = candidate;
+    best->moments[r] = other.moments[r];
     best->scales[r] = other.scales[r];
   }
 }
 
 EncodedRows BestRows(const Trellis& trellis, const std::vector<float>& weights, size_t n,
-                     const Feedback* feedback, const std::vector<float>* hessian,
+                     const Feedback* feedback, const ScaledHessian* hessian,
                      const TrellisOptions& options) {
   const auto pass = [&](float scale) {
-    return EncodeWithScale(trellis, weights, n, feedback, hessian, options.feedback_window, scale);
+    return EncodeWithScale(trellis, weights, n, feedback, hessian, options, scale);
   };
   EncodedRows best = pass(kScaleTries[0]);
-  ForRowsTimesHessian(weights, best.moments.size(), n, hessian,
-                      [&](size_t r, const float* product) {
-                        best.moments[r].ww = Dot(product, &weights[r * n], n);
-                      });
   const size_t tries = feedback != nullptr ? std::min(options.scale_tries, kMaxScaleTries) : 1;
   for (size_t i = 1; i < tries; ++i) KeepBetterRows(pass(kScaleTries[i]), &best);
   return best;
+}
+
+// From the errors[rows][n] = w - s q that remain: e H e^T, and what it is of w H w^T, which is
+// e H e^T + 2 s w H q^T - s^2 q H q^T. (That last one the other way round would cancel.)
+void SetErrors(const std::vector<float>& errors, const std::vector<Moments>& moments,
+               const std::vector<double>& rms, const std::vector<float>& scales,
+               const ScaledHessian* hessian, EncodedLinear* out) {
+  const size_t rows = moments.size();
+  const size_t n = errors.size() / rows;
+  const double factor = hessian != nullptr ? hessian->factor : 1.0;
+  out->row_errors.resize(rows);
+  ForRowsTimesHessian(errors, rows, n, hessian, kernels::Precision::kSingle,
+                      [&](size_t r, const float* product) {
+                        const double error = factor * Dot(product, &errors[r * n], n);
+                        out->row_errors[r] = std::max(error, 0.0);
+                      });
+  double error = 0, total = 0;
+  for (size_t r = 0; r < rows; ++r) {
+    const double scale = double(scales[r]);
+    error += out->row_errors[r];
+    total += out->row_errors[r] +
+             factor * (2 * scale * rms[r] * moments[r].wq - scale * scale * moments[r].qq);
+  }
+  out->relative_error = total > 0 ? error / total : 0.0;
 }
 
 }  // namespace
@@ -212,12 +240,12 @@ Result<EncodedLinear> EncodeTrellis(const EncodeInput& input, const TrellisOptio
   std::vector<float> weights(input.weights, input.weights + rows * n);
   std::vector<double> rms(rows);
   rotation.ApplyRows(weights.data(), rows, n);
-  std::vector<float> hessian;
+  ScaledHessian hessian;
   std::optional<Feedback> feedback;
   if (input.hessian != nullptr) {
     std::vector<double> rotated = *input.hessian;
     RotateHessian(rotation, &rotated);
-    hessian = ScaledHessian(rotated, n);
+    hessian = Scaled(rotated, n);
     SDQ_ASSIGN_OR_RETURN(feedback, FactorHessian(std::move(rotated), n, input.damping));
     if (input.shift != nullptr && !input.shift->empty()) {
       ShiftWeights(rotation, *feedback, *input.shift, rows, &weights);
@@ -227,28 +255,21 @@ Result<EncodedLinear> EncodeTrellis(const EncodeInput& input, const TrellisOptio
     return Status::InvalidArgument("a weight is not finite or too large");
   }
 
-  EncodedRows best = BestRows(trellis, weights, n, feedback ? &*feedback : nullptr,
-                              feedback ? &hessian : nullptr, options);
+  const ScaledHessian* h = feedback ? &hessian : nullptr;
+  EncodedRows best = BestRows(trellis, weights, n, feedback ? &*feedback : nullptr, h, options);
   out.bits = PackSamples(best.samples, out.rows, out.columns, out.decimator, out.alphabet);
   out.reconstructed = std::move(best.values);
 
   std::vector<float> scales(rows);
   for (size_t r = 0; r < rows; ++r) scales[r] = float(rms[r] * best.scales[r]);
   PackScales(scales, &out.scales_f16, &out.scale_base);
-  double error = 0;
-  double total = 0;
   for (size_t r = 0; r < rows; ++r) {
-    const float stored = out.scale_base * format::F16ToF32(out.scales_f16[r]);
-    for (size_t i = 0; i < n; ++i) out.reconstructed[r * n + i] *= stored;
-    const Moments& m = best.moments[r];
-    const double power = rms[r] * rms[r];
-    const double row_error =
-        power * m.ww - 2 * rms[r] * double(stored) * m.wq + double(stored) * double(stored) * m.qq;
-    out.row_errors.push_back(std::max(row_error, 0.0));
-    error += row_error;
-    total += power * m.ww;
+    scales[r] = out.scale_base * format::F16ToF32(out.scales_f16[r]);
+    float* row = &out.reconstructed[r * n];
+    for (size_t i = 0; i < n; ++i) row[i] *= scales[r];
+    for (size_t i = 0; i < n; ++i) weights[r * n + i] = float(rms[r]) * weights[r * n + i] - row[i];
   }
-  out.relative_error = total > 0 ? std::max(error, 0.0) / total : 0.0;
+  SetErrors(weights, best.moments, rms, scales, h, &out);
   rotation.InverseRows(out.reconstructed.data(), rows, n);
   return out;
 }
