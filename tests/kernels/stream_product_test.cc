@@ -57,6 +57,8 @@ const std::vector<Shape>& Shapes() {
       {64, 704, 4, 1, 7, 0, false, false, true, false, 33},
       {144, 704, 3, 2, 9, 0, false, false, false, false, 9},
       {31, 1500, 1, 1, 0, 0, false, false, false, false, 5},
+      {100, 200, 2, 1, 7, 0, false, false, false, true, 20},
+      {600, 72, 5, 2, 9, 0, false, false, true, false, 41},
   };
   return shapes;
 }
