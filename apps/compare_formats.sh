@@ -1,7 +1,7 @@
 #!/bin/sh
-# Quantizes one GGUF model with llama.cpp in several formats and with sdq-convert to about as many
-# bytes, measures all files with their own runtime's perplexity at 512 tokens, and prints a Markdown
-# table. Both sides calibrate on the same text.
+# Quantizes one GGUF model with llama.cpp in several formats and with sdq-convert to no more bytes,
+# measures all files with their own runtime's perplexity at 512 tokens, and prints a Markdown table.
+# Both sides calibrate on the same text.
 #
 #   apps/compare_formats.sh [OPTIONS] LLAMA_BIN_FOLDER MODEL.gguf CALIBRATION_TEXT EVALUATION_TEXT
 #
@@ -81,23 +81,21 @@ sdq_ppl() {  # FILE
   cat "$1.ppl"
 }
 
-# ${more} is a list of arguments.
-convert() {  # FILE ARGUMENTS
-  made=$1; shift
+# A file of at most so many bytes; the largest there can be if that is less. ${more} is a list of
+# arguments.
+convert() {  # FILE BYTES
+  made=$1 size=$2
+  [ -s "$made" ] && return
   # shellcheck disable=SC2086
-  step "$made" "$programs/sdq-convert" "$model" -o "$made.part" -q -t "$threads" "$@" $more
-}
-
-# The rate whose file comes closest to the bytes, by two conversions without calibration: a file's
-# size is linear in the rate. In sixteenths, from 1 to 4.
-rate_for() {  # BYTES
-  for osr in 1 4; do
-    step "$keep/size-$osr.sdq" "$programs/sdq-convert" "$model" -o "$keep/size-$osr.sdq.part" -q \
-      -t "$threads" --calib none --osr "$osr"
-  done
-  awk -v want="$1" -v low="$(bytes "$keep/size-1.sdq")" -v high="$(bytes "$keep/size-4.sdq")" \
-    'BEGIN { n = int((1 + 3 * (want - low) / (high - low)) * 16)
-             if (n < 16) n = 16; if (n > 64) n = 64; print n / 16 }'
+  set -- "$programs/sdq-convert" "$model" -o "$made.part" -q -t "$threads" --calib "$calibration" \
+    --calib-separator '' --calib-tokens $((calibration_windows * 512)) $more
+  echo "making $made" >&2
+  if ! "$@" --target-size "$size" >"$made.log" 2>&1; then
+    most=$(sed -n 's/.*cannot be met.*the largest \([0-9]*\) .*/\1/p' "$made.log")
+    [ -n "$most" ] && [ "$most" -lt "$size" ] || { cat "$made.log" >&2; fail "could not make $made"; }
+    "$@" --target-size "$most" >"$made.log" 2>&1 || { cat "$made.log" >&2; fail "could not make $made"; }
+  fi
+  mv "$made.part" "$made"
 }
 
 base=$keep/f16.gguf
@@ -118,10 +116,8 @@ for format in $formats; do
     "$format" "$threads"
   found=$(llama_ppl "$file")
   echo "| $format | $(bytes "$file") | $found | $llama_float | $(ratio "$found" "$llama_float") |"
-  osr=$(rate_for "$(bytes "$file")")
-  file=$keep/sdq-$osr.sdq
-  convert "$file" --osr "$osr" --calib "$calibration" --calib-separator '' \
-    --calib-tokens $((calibration_windows * 512))
+  file=$keep/sdq-$format.sdq
+  convert "$file" "$(bytes "$keep/$format.gguf")"
   found=$(sdq_ppl "$file")
-  echo "| sdq, OSR $osr | $(bytes "$file") | $found | $sdq_float | $(ratio "$found" "$sdq_float") |"
+  echo "| sdq, no larger | $(bytes "$file") | $found | $sdq_float | $(ratio "$found" "$sdq_float") |"
 done
