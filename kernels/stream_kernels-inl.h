@@ -102,7 +102,7 @@ struct TritStep {
 };
 
 // Into the second cache. An address, not a pointer: it may lie behind the bitstream, where fetching
-// is harmless.
+// is harmless. Nothing to fetch is distance 0, which is cheaper than a branch.
 HWY_INLINE void Fetch(const uint8_t* bits, size_t distance) {
 #if defined(__GNUC__)
   const uintptr_t address = reinterpret_cast<uintptr_t>(bits) + distance;
@@ -140,9 +140,7 @@ HWY_INLINE void AddChunk(const uint8_t* bits, size_t tile_stride, const uint8_t*
   for (; g + kOctetGroups <= groups; g += kOctetGroups) {
     for (size_t tile = 0; tile < kTiles; ++tile) {
       const uint8_t* at = bits + tile * tile_stride + g * 64;
-      if (fetch_ahead != 0) {
-        for (size_t i = 0; i < kOctetGroups; ++i) Fetch(at + i * 64, fetch_ahead);
-      }
+      for (size_t i = 0; i < kOctetGroups; ++i) Fetch(at + i * 64, fetch_ahead);
       AddOctet<Step>(at, tables + g * Step::kGroupBytes, kOctetVectors, chunk[tile]);
     }
   }

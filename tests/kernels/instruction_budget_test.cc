@@ -1,0 +1,199 @@
+// Instructions of the segment kernels per 64 samples of a row and token: counted, not timed, by
+// single-stepping. kernels/README.md has the table; tests/cross/count_instructions.sh counts what
+// an emulator runs.
+#include <algorithm>
+#include <array>
+#include <catch2/catch.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/aligned_buffer.h"
+#include "kernels/stream_kernels.h"
+#include "kernels/table_layout.h"
+#include "tests/kernels/stream_fixture.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SDQ_INSTRUMENTED 1
+#elif defined(__has_feature)
+#define SDQ_INSTRUMENTED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define SDQ_INSTRUMENTED 0
+#endif
+
+// Budgets are those of optimized code.
+#if defined(__x86_64__) && defined(__linux__) && defined(__OPTIMIZE__) && defined(NDEBUG) && \
+    !SDQ_INSTRUMENTED
+#define SDQ_SINGLE_STEP 1
+#include <ucontext.h>
+
+#include <csignal>
+#else
+#define SDQ_SINGLE_STEP 0
+#endif
+
+namespace sdq::kernels {
+namespace {
+
+// A segment of the greatest length, for 16 rows per tile.
+struct Work {
+  const char* name;
+  SegmentKernel StreamKernels::*kernel;
+  Packing packing;
+  size_t tiles, tokens;
+};
+
+constexpr std::array<Work, 4> kWorks = {{
+    {"binary, decode", &StreamKernels::nibbles, Packing::kBinary, 4, 1},
+    {"binary, prefill", &StreamKernels::nibbles, Packing::kBinary, 8, 8},
+    {"packed, decode", &StreamKernels::trits, Packing::kTernaryPacked, 4, 1},
+    {"packed, prefill", &StreamKernels::trits, Packing::kTernaryPacked, 8, 8},
+}};
+
+constexpr size_t SamplesPerByte(Packing packing) {
+  return packing == Packing::kTernaryPacked ? 5 : 8;
+}
+
+constexpr size_t SegmentSamples(Packing packing) {
+  return packing == Packing::kTernaryPacked ? kSegmentSamplesPacked : kSegmentSamples;
+}
+
+class SegmentProduct {
+ public:
+  explicit SegmentProduct(const Work& work)
+      : kernel_(ActiveStreamKernels().*work.kernel),
+        samples_(SegmentSamples(work.packing) * work.tiles * kTileRows * work.tokens),
+        scales_(work.tokens * TokenBytes(work) / sizeof(float), 1.0f),
+        acc_(work.tokens * work.tiles * kTileRows, 0.0f),
+        bits_(work.tiles * TileBytes(work) / sizeof(float) + 16),
+        tables_(work.tokens * TokenBytes(work) / sizeof(float)) {
+    args_.bytes = TileBytes(work) / kTileRows;
+    args_.tile_stride = TileBytes(work);
+    args_.token_stride = TokenBytes(work);
+    args_.tiles = work.tiles;
+    args_.tokens = work.tokens;
+    args_.acc_stride = work.tiles * kTileRows;
+    args_.bits = Fill(bits_, work.tiles * TileBytes(work) + 64);
+    args_.tables = Fill(tables_, work.tokens * TokenBytes(work));
+    args_.scale = scales_.data();
+    args_.acc = acc_.data();
+    // Fetches what is there already, with the instructions that decode spends on it.
+    args_.fetch_ahead = 64;
+  }
+
+  void Run() const { kernel_(args_); }
+  double samples() const { return static_cast<double>(samples_); }
+
+ private:
+  static size_t TileBytes(const Work& work) {
+    return SegmentSamples(work.packing) / SamplesPerByte(work.packing) * kTileRows;
+  }
+  static size_t TokenBytes(const Work& work) {
+    return SegmentTableBytes(work.packing, TileBytes(work) / kTileRows);
+  }
+  // Bytes that are legal in every packing.
+  static const uint8_t* Fill(const AlignedFloats& memory, size_t count) {
+    uint8_t* bytes = reinterpret_cast<uint8_t*>(memory.data());
+    for (size_t i = 0; i < count; ++i) bytes[i] = static_cast<uint8_t>(i * 7919u % 243u);
+    return bytes;
+  }
+
+  SegmentKernel kernel_;
+  size_t samples_;
+  std::vector<float> scales_, acc_;
+  AlignedFloats bits_, tables_;
+  SegmentArgs args_;
+};
+
+#if SDQ_SINGLE_STEP
+
+volatile std::sig_atomic_t steps = 0;
+
+void CountStep(int) { steps = steps + 1; }
+
+// The processor's trap flag makes every instruction raise SIGTRAP.
+void ToggleTrapFlag(int, siginfo_t*, void* context) {
+  static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_EFL] ^= 0x100;
+}
+
+class TrapHandlers {
+ public:
+  TrapHandlers() {
+    struct sigaction count = {}, toggle = {};
+    count.sa_handler = CountStep;
+    toggle.sa_sigaction = ToggleTrapFlag;
+    toggle.sa_flags = SA_SIGINFO;
+    sigaction(SIGTRAP, &count, &old_trap_);
+    sigaction(SIGUSR1, &toggle, &old_user_);
+  }
+  ~TrapHandlers() {
+    sigaction(SIGTRAP, &old_trap_, nullptr);
+    sigaction(SIGUSR1, &old_user_, nullptr);
+  }
+  TrapHandlers(const TrapHandlers&) = delete;
+  TrapHandlers& operator=(const TrapHandlers&) = delete;
+
+ private:
+  struct sigaction old_trap_ = {}, old_user_ = {};
+};
+
+template <class Function>
+int CountInstructions(const Function& function) {
+  const TrapHandlers handlers;
+  steps = 0;
+  std::raise(SIGUSR1);
+  function();
+  std::raise(SIGUSR1);
+  return steps;
+}
+
+// Instructions per 64 samples, of kWorks in their order. A target that is not listed has none.
+struct Budget {
+  const char* target;
+  std::array<double, kWorks.size()> most;
+};
+
+const Budget kBudgets[] = {
+    {"AVX3_VBMI", {2.2, 1.1, 4.5, 2}}, {"AVX3", {2.4, 2.4, 6, 6}},  {"AVX2", {4.5, 4.5, 11, 11}},
+    {"SSE4", {10, 10, 27, 27}},        {"SSSE3", {10, 10, 27, 27}},
+};
+
+#endif  // SDQ_SINGLE_STEP
+
+}  // namespace
+
+#if SDQ_SINGLE_STEP
+TEST_CASE("segment kernels keep their budgets of instructions") {
+  const test::KernelState restore;
+  const int around = CountInstructions([] {});
+  if (around == 0) {
+    WARN("this machine does not single-step");
+    return;
+  }
+  for (const Budget& budget : kBudgets) {
+    if (!ForceTarget(budget.target)) continue;
+    for (size_t i = 0; i < kWorks.size(); ++i) {
+      const SegmentProduct product(kWorks[i]);
+      const int count = CountInstructions([&] { product.Run(); }) - around;
+      const double per_64 = count * 64 / product.samples();
+      INFO(budget.target << ", " << kWorks[i].name << ": " << count << " instructions");
+      CHECK(per_64 <= budget.most[i]);
+      CHECK(per_64 > 0.1);  // it was the kernel that was counted
+    }
+  }
+}
+#endif
+
+// Runs what the section (-c) names, once, with the target that SDQ_TARGET names.
+TEST_CASE("one segment, for counting its instructions", "[.][count]") {
+  for (const Work& work : kWorks) {
+    DYNAMIC_SECTION(work.name) {
+      const SegmentProduct product(work);
+      product.Run();
+      WARN("kernel " << reinterpret_cast<const void*>(ActiveStreamKernels().*work.kernel)
+                     << " samples " << product.samples());
+    }
+  }
+}
+
+}  // namespace sdq::kernels
