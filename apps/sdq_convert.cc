@@ -1,4 +1,5 @@
 // sdq-convert: a checkpoint in, an .sdq file out.
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -7,6 +8,7 @@
 
 #include "apps/convert_journal.h"
 #include "apps/support/app.h"
+#include "converter/allocate.h"
 #include "converter/checkpoint.h"
 #include "converter/file_plan.h"
 #include "converter/finished_work.h"
@@ -31,7 +33,8 @@ struct Options {
   std::string checkpoint;
   std::string output;
   std::string method = "trellis";
-  std::string embeddings = "q8";
+  std::string embeddings;  // empty: q8, or auto under --target-size by sensitivity
+  std::string head;        // empty: as the embeddings
   std::string alphabet;
   std::string calibration_file;
   std::string separator = "<|endoftext|>";
@@ -57,8 +60,9 @@ constexpr double kTrellisDamping = 0.1;
 
 const std::map<std::string, Method> kMethods = {
     {"float", Method::kFloat}, {"sdq", Method::kPublished}, {"trellis", Method::kTrellis}};
-const std::map<std::string, converter::EmbeddingType> kEmbeddings = {
-    {"keep", converter::EmbeddingType::kKeep}, {"q8", converter::EmbeddingType::kQ8}};
+const std::map<std::string, converter::TableType> kTableTypes = {
+    {"keep", converter::TableType::kKeep}, {"q8", converter::TableType::kQ8}};
+constexpr char kShared[] = "auto";
 const std::map<std::string, converter::Allocation> kAllocations = {
     {"uniform", converter::Allocation::kUniform},
     {"sigma", converter::Allocation::kSigma},
@@ -67,6 +71,12 @@ const std::map<std::string, format::Alphabet> kAlphabets = {
     {"binary", format::Alphabet::kBinary},
     {"ternary", format::Alphabet::kTernaryPacked},
     {"ternary-planes", format::Alphabet::kTernaryPlanes}};
+
+std::string CheckTable(const std::string& text) {
+  const bool good =
+      text == kShared || kTableTypes.contains(text) || converter::ParseRate(text).ok();
+  return good ? "" : fmt::format("'{}' is neither q8, keep, auto nor an OSR", text);
+}
 
 void DeclareMethod(CLI::App& app, Options& o) {
   app.add_option("--method", o.method,
@@ -133,8 +143,13 @@ void Declare(CLI::App& app, Options& o) {
                              kFileTokens, kOwnTokens))
       ->check(IntegerFrom(1));
   app.add_option("--embeddings", o.embeddings,
-                 "embeddings and head: q8 (default) or keep (as in the checkpoint)")
-      ->check(CLI::IsMember(kEmbeddings));
+                 "token embeddings: q8 (8-bit rows), keep (as in the checkpoint), an OSR (a "
+                 "bitstream), or auto: what is best within --bpw or --target-size (default q8; "
+                 "with --target-size and --allocate sensitivity auto)")
+      ->check(CheckTable);
+  app.add_option("--head", o.head,
+                 "the head, where it is not the embeddings: the same choice (default: as those)")
+      ->check(CheckTable);
   app.add_option("--damping", o.convert.damping,
                  "share of the mean diagonal added to the Hessian (default 0.1; sdq 0.01)")
       ->check(NumberFrom(0, 10));
@@ -165,6 +180,7 @@ void Declare(CLI::App& app, Options& o) {
 // Keys of a journal, beside those of layers.
 constexpr char kOwnTextKey[] = "own text";
 constexpr char kSensitivitiesKey[] = "sensitivities";
+constexpr char kTablesKey[] = "table sensitivities";
 
 Status WriteCalibration(const converter::Checkpoint& checkpoint, Options& o) {
   converter::Journal* journal = o.convert.journal;
@@ -201,9 +217,38 @@ Status ReadCalibration(const converter::Checkpoint& checkpoint, Options& o) {
 
 bool WantsText(const Options& o) { return o.calibration_file != kNoCalibration && !o.random; }
 
+bool IsStream(const converter::TableStorage& table) {
+  return table.type == converter::TableType::kStream;
+}
+
+// Of a text that CheckTable() accepts; for "auto" the default, until the plan decides.
+converter::TableStorage ParseTable(const std::string& text) {
+  converter::TableStorage storage;
+  if (const auto type = kTableTypes.find(text); type != kTableTypes.end()) {
+    storage.type = type->second;
+  } else if (const auto rate = converter::ParseRate(text); rate.ok()) {
+    storage = {converter::TableType::kStream, *rate};
+  }
+  return storage;
+}
+
+// How embeddings and head are stored, and whether they share the budget.
+void ReadTableOptions(const converter::Checkpoint& checkpoint, Options& o,
+                      converter::RateRequest* request) {
+  const bool share = !o.target_size.empty() && o.convert.method == Method::kTrellis &&
+                     request->allocation == converter::Allocation::kSensitivity;
+  if (o.embeddings.empty()) o.embeddings = share ? kShared : "q8";
+  if (o.head.empty()) o.head = o.embeddings;
+  o.convert.embeddings = ParseTable(o.embeddings);
+  o.convert.head = ParseTable(o.head);
+  if (o.embeddings == kShared) request->shared_tables.push_back("embed.tokens");
+  if (o.head == kShared && !checkpoint.config().tied_embeddings) {
+    request->shared_tables.push_back("head");
+  }
+}
+
 // How the linears are to share what; nothing is measured yet.
-Result<converter::RateRequest> MakeRequest(const converter::Checkpoint& checkpoint,
-                                           const Options& o) {
+Result<converter::RateRequest> MakeRequest(const converter::Checkpoint& checkpoint, Options& o) {
   using Kind = converter::RateBudget::Kind;
   converter::RateRequest request;
   const bool has_text = WantsText(o);
@@ -224,37 +269,63 @@ Result<converter::RateRequest> MakeRequest(const converter::Checkpoint& checkpoi
   if (request.allocation == converter::Allocation::kSensitivity && !has_text) {
     return Status::InvalidArgument("--allocate sensitivity needs calibration text");
   }
+  ReadTableOptions(checkpoint, o, &request);
   return request;
 }
 
-// What an error of each linear costs at the candidate rates: measured, or as it was before.
-Status Measure(const converter::Checkpoint& checkpoint, const Options& o,
-               converter::RateRequest* request) {
+Result<converter::Sensitivities> MeasureOrRestore(const converter::Checkpoint& checkpoint,
+                                                  const Options& o) {
   converter::Journal* journal = o.convert.journal;
-  if (journal != nullptr && journal->Has(kSensitivitiesKey)) {
-    SDQ_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, journal->Read(kSensitivitiesKey));
-    SDQ_ASSIGN_OR_RETURN(request->sensitivities, converter::DecodeSensitivities(bytes));
-    return Status::Ok();
+  if (journal != nullptr && journal->Has(kSensitivitiesKey) && journal->Has(kTablesKey)) {
+    converter::Sensitivities restored;
+    SDQ_ASSIGN_OR_RETURN(const std::vector<uint8_t> linears, journal->Read(kSensitivitiesKey));
+    SDQ_ASSIGN_OR_RETURN(restored.linears, converter::DecodeSensitivities(linears));
+    SDQ_ASSIGN_OR_RETURN(const std::vector<uint8_t> tables, journal->Read(kTablesKey));
+    SDQ_ASSIGN_OR_RETURN(restored.tables, converter::DecodeTableSensitivities(tables));
+    return restored;
   }
   std::vector<double> errors;
   for (const converter::Rate rate : converter::CandidateRates(o.convert)) {
     errors.push_back(converter::ExpectedError(o.convert, rate));
   }
-  converter::SensitivityOptions sensitivity;
-  sensitivity.window = o.convert.calibration_window;
-  sensitivity.damping = o.convert.damping;
-  sensitivity.seed = o.convert.seed;
-  sensitivity.precision = kernels::Precision::kRounded;
+  converter::SensitivityOptions options;
+  options.window = o.convert.calibration_window;
+  options.damping = o.convert.damping;
+  options.seed = o.convert.seed;
+  options.precision = kernels::Precision::kRounded;
   ProgressLine progress(!o.quiet);
-  auto measured = converter::MeasureSensitivity(checkpoint, o.convert.calibration, errors,
-                                                sensitivity, [&](double share) {
+  auto measured = converter::MeasureSensitivity(checkpoint, o.convert.calibration, errors, options,
+                                                [&](double share) {
                                                   progress.Update("sensitivities", share);
                                                   return !Interrupted();
                                                 });
   progress.Finish();
-  SDQ_ASSIGN_OR_RETURN(request->sensitivities, std::move(measured));
-  if (journal == nullptr) return Status::Ok();
-  return journal->Append(kSensitivitiesKey, converter::EncodeSensitivities(request->sensitivities));
+  if (!measured.ok() || journal == nullptr) return measured;
+  if (!journal->Has(kSensitivitiesKey)) {
+    SDQ_RETURN_IF_ERROR(
+        journal->Append(kSensitivitiesKey, converter::EncodeSensitivities(measured->linears)));
+  }
+  SDQ_RETURN_IF_ERROR(
+      journal->Append(kTablesKey, converter::EncodeTableSensitivities(measured->tables)));
+  return measured;
+}
+
+// What errors of linears and tables cost, as far as anything depends on it: measured, or as it was
+// before.
+Status Measure(const converter::Checkpoint& checkpoint, Options& o,
+               converter::RateRequest* request) {
+  const bool by_sensitivity = request->allocation == converter::Allocation::kSensitivity;
+  const bool streams = IsStream(o.convert.embeddings) || IsStream(o.convert.head);
+  if (!WantsText(o) || (!by_sensitivity && !streams)) return Status::Ok();
+  SDQ_ASSIGN_OR_RETURN(converter::Sensitivities measured, MeasureOrRestore(checkpoint, o));
+  for (const converter::TableSensitivity& table : measured.tables) {
+    o.convert.table_hessians[table.name] = table.hessian;
+  }
+  if (by_sensitivity) {
+    request->sensitivities = std::move(measured.linears);
+    request->tables = std::move(measured.tables);
+  }
+  return Status::Ok();
 }
 
 // Calibration text and rates. What cannot be had is refused before the first of long works.
@@ -272,19 +343,28 @@ Status Plan(const converter::Checkpoint& checkpoint, Options& o) {
     SDQ_RETURN_IF_ERROR(o.calibration_file.empty() ? WriteCalibration(checkpoint, o)
                                                    : ReadCalibration(checkpoint, o));
   }
-  if (request.allocation == converter::Allocation::kSensitivity) {
-    SDQ_RETURN_IF_ERROR(Measure(checkpoint, o, &request));
-  }
+  SDQ_RETURN_IF_ERROR(Measure(checkpoint, o, &request));
   SDQ_ASSIGN_OR_RETURN(const converter::RatePlan plan,
                        converter::PlanRates(checkpoint, o.convert, request));
   o.convert.rates = plan.rates;
+  for (const converter::TablePlan& table : plan.tables) {
+    (table.name == "head" ? o.convert.head : o.convert.embeddings) = table.storage;
+  }
   if (request.budget) o.convert.osr = plan.mean_osr;
   if (o.quiet) return Status::Ok();
   std::string text = converter::FormatAllocation(plan.items, plan.rates) + "\n";
+  double tables_loss = 0;
+  for (const converter::TablePlan& table : plan.tables) {
+    tables_loss += table.predicted_loss;
+    text += fmt::format("{}: {}\n", table.name,
+                        table.storage.type == converter::TableType::kStream
+                            ? fmt::format("OSR {:.4g}", table.storage.rate.osr())
+                            : "8-bit rows");
+  }
   if (!plan.predicted_losses.empty()) {
     text += fmt::format(
         "predicted KL {:.4f} nats per token\n\n",
-        std::accumulate(plan.predicted_losses.begin(), plan.predicted_losses.end(), 0.0));
+        std::accumulate(plan.predicted_losses.begin(), plan.predicted_losses.end(), tables_loss));
   }
   return WriteOut(text);
 }
@@ -294,11 +374,13 @@ std::string ReportText(const ConvertReport& report, const std::string& path, dou
   if (!report.linears.empty()) {
     text += fmt::format("{:<28} {:>14} {:>7} {:>8} {:>12}\n", "linear", "shape", "OSR", "bits/w",
                         "rel. error");
-    for (const converter::LinearReport& linear : report.linears) {
+    const auto add = [&](const converter::LinearReport& linear) {
       text += fmt::format("{:<28} {:>14} {:>7.3f} {:>8.3f} {:>12.5f}\n", linear.name,
                           fmt::format("{} x {}", linear.rows, linear.columns), linear.osr,
                           linear.bits_per_weight, linear.relative_error);
-    }
+    };
+    std::for_each(report.linears.begin(), report.linears.end(), add);
+    std::for_each(report.tables.begin(), report.tables.end(), add);
     text += fmt::format("mean OSR {:.4f}, {:.4f} bits per weight in quantized linears\n",
                         report.mean_osr, report.bits_per_weight);
   }
@@ -331,7 +413,6 @@ Result<ConvertReport> RunConversion(const CLI::App& app, Options& o) {
                        o.random ? converter::OpenRandomCheckpoint(o.checkpoint, o.convert.seed)
                                 : converter::Checkpoint::Open(o.checkpoint));
   o.convert.method = kMethods.at(o.method);
-  o.convert.embeddings = kEmbeddings.at(o.embeddings);
   if (o.alphabet.empty())
     o.alphabet = o.convert.method == Method::kPublished ? "ternary" : "binary";
   o.convert.alphabet = kAlphabets.at(o.alphabet);

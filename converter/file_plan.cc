@@ -1,8 +1,5 @@
 #include "converter/file_plan.h"
 
-#include <map>
-#include <string>
-
 #include "converter/conversion_metadata.h"
 #include "converter/stored_shape.h"
 
@@ -23,23 +20,36 @@ Result<FilePlan::Bytes> FilePlan::BytesOf(const std::vector<NamedRate>& rates) c
   std::map<std::string, Rate> by_name;
   for (const NamedRate& named : rates) by_name[named.name] = named.rate;
   format::FileSizeCounter counter;
+  uint64_t table_streams = 0;
   for (const TensorShape& shape : ExpectedTensors(checkpoint_->config())) {
     if (shape.optional && !checkpoint_->Has(shape.name)) continue;
     const auto rows = uint32_t(shape.rows);
     const auto columns = uint32_t(shape.columns);
     const bool has_bias = shape.is_linear && checkpoint_->Has(shape.name + ".bias");
-    if (!shape.is_linear) {
-      counter.AddDense(StoredDenseType(*checkpoint_, options_, shape), rows, columns, has_bias);
+    const std::optional<Rate> rate = RateOf(shape, by_name);
+    if (!rate && shape.is_linear) return Status::InvalidArgument("no rate for " + shape.name);
+    if (!rate || *rate == kEightBitRows) {
+      counter.AddDense(
+          rate ? format::DenseType::kQ8 : StoredDenseType(*checkpoint_, options_, shape), rows,
+          columns, has_bias);
       continue;
     }
-    const auto found = by_name.find(shape.name);
-    if (found == by_name.end()) return Status::InvalidArgument("no rate for " + shape.name);
-    SDQ_ASSIGN_OR_RETURN(const StreamShape stream,
-                         DescribeStream(options_, columns, found->second));
+    SDQ_ASSIGN_OR_RETURN(const StreamShape stream, DescribeStream(options_, columns, *rate));
+    const uint64_t before = counter.stream_bytes();
     counter.AddStream(stream.decimator, options_.alphabet, rows, columns, stream.granularity,
                       stream.has_means, has_bias);
+    if (!shape.is_linear) table_streams += counter.stream_bytes() - before;
   }
-  return Bytes{counter.FileBytes(metadata_bytes_), counter.stream_bytes()};
+  return Bytes{counter.FileBytes(metadata_bytes_), counter.stream_bytes() - table_streams};
+}
+
+std::optional<Rate> FilePlan::RateOf(const TensorShape& shape,
+                                     const std::map<std::string, Rate>& rates) const {
+  const auto found = rates.find(shape.name);
+  if (found != rates.end()) return found->second;
+  const TableStorage* table = TableStorageOf(options_, shape.name);
+  if (table != nullptr && table->type == TableType::kStream) return table->rate;
+  return std::nullopt;
 }
 
 uint64_t FilePlan::HalfPrecisionBytes(const Checkpoint& checkpoint) {

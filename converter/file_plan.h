@@ -3,6 +3,9 @@
 #define SDQ_CONVERTER_FILE_PLAN_H_
 
 #include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "converter/checkpoint.h"
@@ -21,9 +24,10 @@ class FilePlan {
 
   struct Bytes {
     uint64_t file = 0;
-    uint64_t streams = 0;  // samples, scales and means: what bits per weight counts
+    uint64_t streams = 0;  // of the layers: samples, scales, means; what bits per weight counts
   };
-  // One rate per linear of the layers.
+  // One rate per linear of the layers. Embeddings and head are as the options say, or as `rates`
+  // does (kEightBitRows: 8-bit rows).
   Result<Bytes> BytesOf(const std::vector<NamedRate>& rates) const;
 
   // Of all parameters of the checkpoint at two bytes each.
@@ -32,6 +36,10 @@ class FilePlan {
  private:
   FilePlan(const Checkpoint& checkpoint, const ConvertOptions& options)
       : checkpoint_(&checkpoint), options_(options) {}
+
+  // None: a dense tensor, as the options say.
+  std::optional<Rate> RateOf(const TensorShape& shape,
+                             const std::map<std::string, Rate>& rates) const;
 
   const Checkpoint* checkpoint_;
   ConvertOptions options_;

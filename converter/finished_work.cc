@@ -1,5 +1,6 @@
 #include "converter/finished_work.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string_view>
 #include <utility>
@@ -190,6 +191,37 @@ Result<std::vector<Sensitivity>> DecodeSensitivities(std::span<const uint8_t> by
     sensitivities.push_back(std::move(sensitivity));
   }
   return sensitivities;
+}
+
+std::vector<uint8_t> EncodeTableSensitivities(std::span<const TableSensitivity> tables) {
+  ByteSink sink;
+  for (const TableSensitivity& table : tables) {
+    AppendString(table.name, &sink);
+    AppendAll<double>(table.hessian, &sink);
+    AppendAll<double>(table.losses, &sink);
+    sink.Append(table.eight_bit_loss);
+  }
+  return std::move(sink).Take();
+}
+
+Result<std::vector<TableSensitivity>> DecodeTableSensitivities(std::span<const uint8_t> bytes) {
+  ByteCursor cursor(bytes);
+  std::vector<TableSensitivity> tables;
+  while (cursor.remaining() > 0) {
+    TableSensitivity table;
+    if (!ReadString(&cursor, &table.name) || !ReadAll(&cursor, &table.hessian) ||
+        !ReadAll(&cursor, &table.losses) || !cursor.Read(&table.eight_bit_loss)) {
+      return Damaged("the sensitivities of embeddings and head");
+    }
+    const auto finite = [](double value) { return std::isfinite(value); };
+    if (!std::all_of(table.hessian.begin(), table.hessian.end(), finite) ||
+        !std::all_of(table.losses.begin(), table.losses.end(), finite) ||
+        !finite(table.eight_bit_loss)) {
+      return Damaged("the sensitivities of embeddings and head");
+    }
+    tables.push_back(std::move(table));
+  }
+  return tables;
 }
 
 }  // namespace sdq::converter

@@ -39,6 +39,9 @@ Result<std::vector<TokenId>> DecodeTokens(std::span<const uint8_t> bytes);
 std::vector<uint8_t> EncodeSensitivities(std::span<const Sensitivity> sensitivities);
 Result<std::vector<Sensitivity>> DecodeSensitivities(std::span<const uint8_t> bytes);
 
+std::vector<uint8_t> EncodeTableSensitivities(std::span<const TableSensitivity> tables);
+Result<std::vector<TableSensitivity>> DecodeTableSensitivities(std::span<const uint8_t> bytes);
+
 }  // namespace sdq::converter
 
 #endif  // SDQ_CONVERTER_FINISHED_WORK_H_

@@ -78,10 +78,10 @@ LinearGroup GroupOf(const LayerWeights& weights, const Linear* linear) {
 }
 
 Result<std::unique_ptr<PairedCalibration>> PairedCalibration::Create(
-    const Checkpoint& checkpoint, const std::vector<TokenId>& tokens, size_t window,
-    const CorrectionOptions& options, bool teacher) {
+    const Checkpoint& checkpoint, const Checkpoint& embedding, const std::vector<TokenId>& tokens,
+    size_t window, const CorrectionOptions& options, bool teacher) {
   std::unique_ptr<PairedCalibration> result(new PairedCalibration());
-  SDQ_ASSIGN_OR_RETURN(result->student_, Calibration::Create(checkpoint, tokens, window));
+  SDQ_ASSIGN_OR_RETURN(result->student_, Calibration::Create(embedding, tokens, window));
   if (teacher || options.any()) {
     SDQ_ASSIGN_OR_RETURN(result->teacher_, Calibration::Create(checkpoint, tokens, window));
   }

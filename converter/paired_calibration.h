@@ -52,12 +52,11 @@ struct GroupMoments {
 
 class PairedCalibration {
  public:
-  // As Calibration::Create. `teacher`: run the float model even if nothing is corrected.
-  static Result<std::unique_ptr<PairedCalibration>> Create(const Checkpoint& checkpoint,
-                                                           const std::vector<TokenId>& tokens,
-                                                           size_t window,
-                                                           const CorrectionOptions& options,
-                                                           bool teacher);
+  // As Calibration::Create. `embedding`: the checkpoint with the embeddings of the quantized model.
+  // `teacher`: run the float model even if nothing is corrected.
+  static Result<std::unique_ptr<PairedCalibration>> Create(
+      const Checkpoint& checkpoint, const Checkpoint& embedding, const std::vector<TokenId>& tokens,
+      size_t window, const CorrectionOptions& options, bool teacher);
 
   // quantized: linears of earlier groups hold their reconstruction, those of `group` and later ones
   // their float weights. original: float weights. kCancelled if `tick` returns false.

@@ -48,14 +48,14 @@ void PendingLayers::Apply(const BlockParameters& parameters, Layer* layer) {
 }
 
 Status PendingLayers::Tune(const ModelConfig& config, OuterWeights* outer,
-                           std::span<const TokenId> tokens, std::span<const float> teacher_hidden,
-                           const TuningOptions& options,
+                           const OuterWeights& teacher_outer, std::span<const TokenId> tokens,
+                           std::span<const float> teacher_hidden, const TuningOptions& options,
                            const std::function<bool(const TuningProgress&)>& progress) {
   std::vector<const LayerWeights*> student;
   for (const Layer& layer : layers_) student.push_back(&layer.weights->weights());
-  SDQ_ASSIGN_OR_RETURN(
-      const ModelParameters tuned,
-      TuneParameters(config, student, *outer, *outer, tokens, teacher_hidden, options, progress));
+  SDQ_ASSIGN_OR_RETURN(const ModelParameters tuned,
+                       TuneParameters(config, student, *outer, teacher_outer, tokens,
+                                      teacher_hidden, options, progress));
   for (size_t l = 0; l < layers_.size(); ++l) Apply(tuned.layers[l], &layers_[l]);
   outer->final_norm_weight = tuned.final_norm_weight;
   outer->final_norm_bias = tuned.final_norm_bias;

@@ -22,10 +22,11 @@ class PendingLayers {
   // A layer whose linears hold their reconstruction; `encoded` in the order of layer->linears().
   void Add(std::unique_ptr<FloatLayer> layer, std::vector<EncodedLinear> encoded);
 
-  // Tunes all layers and the final norm towards the teacher (tuning.h), and folds the row gains
-  // into the stored scales.
-  Status Tune(const ModelConfig& config, OuterWeights* outer, std::span<const TokenId> tokens,
-              std::span<const float> teacher_hidden, const TuningOptions& options,
+  // Tunes all layers and the final norm of *outer towards the teacher (tuning.h), and folds the row
+  // gains into the stored scales.
+  Status Tune(const ModelConfig& config, OuterWeights* outer, const OuterWeights& teacher_outer,
+              std::span<const TokenId> tokens, std::span<const float> teacher_hidden,
+              const TuningOptions& options,
               const std::function<bool(const TuningProgress&)>& progress);
 
   // Writes everything in order.

@@ -16,6 +16,7 @@
 #include "converter/paired_calibration.h"
 #include "converter/pending_layers.h"
 #include "converter/stored_shape.h"
+#include "converter/stored_tables.h"
 #include "fmt/format.h"
 #include "format/writer.h"
 #include "kernels/vector_math.h"
@@ -39,6 +40,7 @@ class Conversion {
     SDQ_RETURN_IF_ERROR(PlanRates());
     SDQ_ASSIGN_OR_RETURN(writer_, format::SdqWriter::Create(path));
     SDQ_RETURN_IF_ERROR(Report("embeddings", 0.0));
+    SDQ_RETURN_IF_ERROR(EncodeTables());
     SDQ_RETURN_IF_ERROR(WriteModelTensors(/*before_layers=*/true));
     if (options_.method == Method::kFloat) {
       SDQ_RETURN_IF_ERROR(WriteFloatLayers());
@@ -77,7 +79,18 @@ class Conversion {
 
   // ---- tensors outside the layers ----
 
+  Status EncodeTables() {
+    const auto progress = [&](const std::string& name, double share) {
+      return Report(fmt::format("encoding {}, {:.0f}%", name, 100 * share), 0.0).ok();
+    };
+    SDQ_RETURN_IF_ERROR(tables_.Encode(checkpoint_, options_, progress));
+    report_.tables = tables_.reports();
+    quantized_tables_ = tables_.Overlay(checkpoint_);
+    return Status::Ok();
+  }
+
   Status WriteTensor(const TensorShape& shape) {
+    if (tables_.Contains(shape.name)) return tables_.Write(shape.name, *writer_);
     std::vector<float> values;
     SDQ_RETURN_IF_ERROR(checkpoint_.Read(shape.name, &values));
     if (tuned_ && shape.name == "final_norm.weight") values = tuned_->final_norm_weight;
@@ -150,8 +163,8 @@ class Conversion {
   Status QuantizeByGroups() {
     SDQ_ASSIGN_OR_RETURN(
         const auto calibration,
-        PairedCalibration::Create(checkpoint_, options_.calibration, options_.calibration_window,
-                                  options_.correction, tuning()));
+        PairedCalibration::Create(checkpoint_, *quantized_tables_, options_.calibration,
+                                  options_.calibration_window, options_.correction, tuning()));
     for (int64_t layer = 0; layer < checkpoint_.config().layers; ++layer) {
       SDQ_RETURN_IF_ERROR(QuantizeLayerByGroups(layer, *calibration));
     }
@@ -165,7 +178,11 @@ class Conversion {
   }
 
   Status TuneAndWrite(const Calibration& teacher) {
-    SDQ_ASSIGN_OR_RETURN(OuterWeights outer, OuterWeights::Load(checkpoint_));
+    SDQ_ASSIGN_OR_RETURN(OuterWeights outer, OuterWeights::Load(*quantized_tables_));
+    std::optional<OuterWeights> teacher_outer;
+    if (!tables_.empty()) {
+      SDQ_ASSIGN_OR_RETURN(teacher_outer, OuterWeights::Load(checkpoint_));
+    }
     TuningOptions tuning;
     tuning.window = teacher.window();
     tuning.epochs = options_.tuning_epochs;
@@ -177,8 +194,9 @@ class Conversion {
           .ok();
     };
     const std::span<const TokenId> tokens = std::span(options_.calibration).first(teacher.tokens());
-    SDQ_RETURN_IF_ERROR(
-        pending_.Tune(checkpoint_.config(), &outer, tokens, teacher.states(), tuning, progress));
+    SDQ_RETURN_IF_ERROR(pending_.Tune(checkpoint_.config(), &outer,
+                                      teacher_outer ? *teacher_outer : outer, tokens,
+                                      teacher.states(), tuning, progress));
     tuned_ = std::move(outer);
     return pending_.Write(*writer_);
   }
@@ -397,8 +415,10 @@ class Conversion {
   const ConvertOptions& options_;
   const ProgressCallback& progress_;
   std::map<std::string, Rate> rates_;
-  PendingLayers pending_;              // layers that wait for tuning
-  std::optional<OuterWeights> tuned_;  // final norm after tuning
+  StoredTables tables_;
+  std::unique_ptr<Checkpoint> quantized_tables_;  // the checkpoint with them
+  PendingLayers pending_;                         // layers that wait for tuning
+  std::optional<OuterWeights> tuned_;             // final norm after tuning
   std::unique_ptr<format::SdqWriter> writer_;
   ConvertReport report_;
 };

@@ -2,6 +2,7 @@
 //
 // embeddings -> for each layer: load in f32, collect Hessians, encode and write every linear,
 // advance the calibration states through the quantized layer -> final norm, head, metadata.
+// Embeddings that become a bitstream do so first, so that the layers see what they really are.
 // Memory: the largest layer in f32, its Hessians, and the calibration states; the second method
 // holds the layer and the states twice (paired_calibration.h). With tuning: the whole model in f32,
 // its activations of one window, and the calibration states twice.
@@ -35,9 +36,15 @@ enum class Method {
 const char* MethodName(Method method);
 const char* AlphabetName(format::Alphabet alphabet);
 
-enum class EmbeddingType {
-  kKeep,  // as the checkpoint stores them
-  kQ8,    // 8-bit rows
+enum class TableType {
+  kKeep,    // as the checkpoint stores it
+  kQ8,      // 8-bit rows
+  kStream,  // a bitstream of the second method
+};
+// How a table with a row per token (embeddings, head) is stored.
+struct TableStorage {
+  TableType type = TableType::kQ8;
+  Rate rate;  // of kStream
 };
 
 struct ConvertOptions {
@@ -48,8 +55,12 @@ struct ConvertOptions {
   uint32_t window = 8;         // trellis: samples of decimator window
   uint32_t scale_tries = 1;    // trellis with calibration: row scales to try (encoder.h)
   PublishedOptions published;  // order, block, grid; alphabet and rate come from above
-  EmbeddingType embeddings = EmbeddingType::kQ8;  // ignored by kFloat
-  std::vector<TokenId> calibration;               // tokens; empty = no data (plain squared error)
+  TableStorage embeddings;     // "embed.tokens", in tied models the head too; ignored by kFloat
+  TableStorage head;           // of other models; likewise
+  // What errors of their rows cost, by name (table_sensitivity.h): for bitstreams. Absent: plain
+  // squared error.
+  std::map<std::string, std::vector<double>> table_hessians;
+  std::vector<TokenId> calibration;  // tokens; empty = no data (plain squared error)
   size_t calibration_window = 512;
   std::string calibration_name;  // provenance, e.g. base name of the file
   double damping = 0.01;
@@ -81,8 +92,9 @@ struct LinearReport {
 
 struct ConvertReport {
   std::vector<LinearReport> linears;  // empty for kFloat
+  std::vector<LinearReport> tables;   // embeddings and head that became bitstreams
   double mean_osr = 0;                // weighted by parameters
-  double bits_per_weight = 0;         // of all quantized linears
+  double bits_per_weight = 0;         // of all quantized linears of the layers
   uint64_t file_bytes = 0;
 };
 

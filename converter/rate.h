@@ -12,7 +12,11 @@ struct Rate {
   uint32_t num = 2;
   uint32_t den = 1;
   double osr() const { return double(num) / double(den); }
+  bool operator==(const Rate&) const = default;
 };
+
+// In the place of a rate: no bitstream, but 8-bit rows (embeddings and head only).
+inline constexpr Rate kEightBitRows = {8, 0};
 
 // The fraction nearest to `osr` with a denominator up to max_den.
 Rate NearestRate(double osr, uint32_t max_den);

@@ -20,15 +20,16 @@ namespace {
 
 constexpr uint64_t kSampleUnits = 7200;  // samples x 7200 are whole for denominators up to 10, 16
 constexpr int kMaxRounds = 16;
+constexpr uint64_t kScaleBytes = 2;  // per row of a table, however it is stored
 
 struct Option {
   Rate rate;
   uint64_t cost = 0;
-  size_t decimator = 0;  // index into overheads
+  std::optional<size_t> decimator;  // index into overheads; none for 8-bit rows
   double loss = 0;
 };
 
-using Assignment = std::vector<size_t>;  // an option per linear
+using Assignment = std::vector<size_t>;  // an option per linear or table
 
 // The limit and all costs as whole numbers of one unit: samples / kSampleUnits or bytes.
 class Planner {
@@ -60,15 +61,29 @@ class Planner {
   Status ListOptions() {
     std::map<std::string, TensorShape> shapes;
     for (const TensorShape& shape : ExpectedTensors(checkpoint_.config())) {
-      if (shape.is_linear) shapes[shape.name] = shape;
+      shapes[shape.name] = shape;
     }
     std::vector<format::DecimatorSpec> decimators;
     for (const RateCandidates& linear : linears_) {
       const TensorShape& shape = shapes.at(linear.name);
       weights_ += uint64_t(shape.rows) * uint64_t(shape.columns);
+      if (!shape.is_linear) {
+        if (budget_.kind == RateBudget::Kind::kMeanOsr) {
+          return Status::InvalidArgument("8-bit rows have no OSR: " + shape.name +
+                                         " needs a budget of bytes to share");
+        }
+        table_scales_ += kScaleBytes * uint64_t(shape.rows);
+      }
+      is_table_.push_back(!shape.is_linear);
       std::vector<Option>& options = items_.emplace_back();
       for (size_t k = 0; k < linear.rates.size(); ++k) {
         const Rate rate = linear.rates[k];
+        const double loss = k < linear.losses.size() ? linear.losses[k] : 0.0;
+        if (rate == kEightBitRows) {
+          options.push_back(
+              {rate, Padded(uint64_t(shape.rows) * uint64_t(shape.columns)), {}, loss});
+          continue;
+        }
         SDQ_ASSIGN_OR_RETURN(const StreamShape stream,
                              DescribeStream(options_, uint32_t(shape.columns), rate));
         const auto known = std::find(decimators.begin(), decimators.end(), stream.decimator);
@@ -77,8 +92,7 @@ class Planner {
           decimators.push_back(stream.decimator);
           overheads_.push_back(Overhead(stream.decimator));
         }
-        options.push_back(
-            {rate, Cost(shape, stream), index, k < linear.losses.size() ? linear.losses[k] : 0.0});
+        options.push_back({rate, Cost(shape, stream), index, loss});
       }
     }
     return Status::Ok();
@@ -101,9 +115,12 @@ class Planner {
       return uint64_t(std::llround(double(uint64_t(rows) * columns) * stream.decimator.osr() *
                                    double(kSampleUnits)));
     }
-    const uint64_t bits =
-        format::BitstreamBytes(stream.decimator, options_.alphabet, rows, columns);
-    return bytes_of_file() ? format::AlignUp(bits, format::kDefaultAlignment) : bits;
+    return Padded(format::BitstreamBytes(stream.decimator, options_.alphabet, rows, columns));
+  }
+
+  // Bytes of a section, as the budget counts them.
+  uint64_t Padded(uint64_t bytes) const {
+    return bytes_of_file() ? format::AlignUp(bytes, format::kDefaultAlignment) : bytes;
   }
 
   // What is spent besides costs and overheads, and the limit.
@@ -115,7 +132,14 @@ class Planner {
     SDQ_ASSIGN_OR_RETURN(const FilePlan plan, FilePlan::Create(checkpoint_, options_));
     const Assignment any(items_.size(), 0);
     SDQ_ASSIGN_OR_RETURN(const FilePlan::Bytes bytes, plan.BytesOf(Named(any)));
-    base_ = (bytes_of_file() ? bytes.file : bytes.streams) - Spent(any);
+    if (bytes_of_file()) {
+      base_ = bytes.file - Spent(any);
+    } else {
+      base_ = bytes.streams + table_scales_;
+      for (size_t i = 0; i < items_.size(); ++i) {
+        if (!is_table_[i]) base_ -= items_[i][any[i]].cost;
+      }
+    }
     limit_ = uint64_t(bytes_of_file() ? budget_.limit : budget_.limit * double(weights_) / 8);
     return Status::Ok();
   }
@@ -125,8 +149,10 @@ class Planner {
     uint64_t sum = base_;
     for (size_t i = 0; i < items_.size(); ++i) {
       const Option& option = items_[i][assignment[i]];
-      sum +=
-          option.cost + (used.insert(option.decimator).second ? overheads_[option.decimator] : 0);
+      sum += option.cost;
+      if (option.decimator && used.insert(*option.decimator).second) {
+        sum += overheads_[*option.decimator];
+      }
     }
     return sum;
   }
@@ -196,7 +222,8 @@ class Planner {
       for (size_t k = 0; k < items_[i].size(); ++k) {
         const Option& option = items_[i][k];
         // A linear with one possible rate keeps it.
-        if (den != UINT32_MAX && den % option.rate.den != 0 && items_[i].size() > 1) continue;
+        const bool coarse = !option.decimator || den == UINT32_MAX || den % option.rate.den == 0;
+        if (!coarse && items_[i].size() > 1) continue;
         kept[i].push_back(k);
         choices[i].push_back({option.cost, option.loss});
       }
@@ -271,7 +298,9 @@ class Planner {
   const std::vector<RateCandidates>& linears_;
   const RateBudget& budget_;
   std::vector<std::vector<Option>> items_;
+  std::vector<bool> is_table_;
   std::vector<uint64_t> overheads_;  // bytes of each decimator
+  uint64_t table_scales_ = 0;        // bytes
   uint64_t weights_ = 0;
   uint64_t base_ = 0;
   uint64_t limit_ = 0;

@@ -26,17 +26,17 @@ struct RateBudget {
 // How near to a limit an assignment is meant to come, from below.
 inline constexpr double kBudgetTolerance = 0.001;
 
-// What one linear may become, and what each rate would lose.
+// What one linear, or a table ("embed.tokens", "head"), may become, and what it would then lose.
 struct RateCandidates {
-  std::string name;  // canonical
-  std::vector<Rate> rates;
+  std::string name;            // canonical
+  std::vector<Rate> rates;     // of tables also kEightBitRows
   std::vector<double> losses;  // parallel to rates
 };
 
-// One rate per linear of the layers; `linears` in the order of ExpectedTensors. Coarse rates are
-// preferred where finer ones gain nothing: each distinct decimator has taps in the file.
-// kOutOfRange with the least and the greatest possible amount if the limit lies outside them by
-// more than the tolerance.
+// One rate for each of `linears`, all linears of the layers and any tables. Bits per weight count
+// those alone. Coarse rates are preferred where finer ones gain nothing: each distinct decimator
+// has taps in the file. Tables need a budget of bytes. kOutOfRange with the least and the greatest
+// possible amount if the limit lies outside them by more than the tolerance.
 Result<std::vector<NamedRate>> RatesWithin(const Checkpoint& checkpoint,
                                            const ConvertOptions& options,
                                            const std::vector<RateCandidates>& linears,

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "converter/decimator_taps.h"
+#include "converter/stored_shape.h"
 
 namespace sdq::converter {
 namespace {
@@ -138,6 +139,19 @@ Result<std::vector<Rate>> LearnedFor(const ConvertOptions& options) {
   return learned;
 }
 
+bool IsShared(const RateRequest& request, const std::string& name) {
+  return std::find(request.shared_tables.begin(), request.shared_tables.end(), name) !=
+         request.shared_tables.end();
+}
+
+// Null if it was not measured.
+const TableSensitivity* FindTable(const RateRequest& request, const std::string& name) {
+  for (const TableSensitivity& table : request.tables) {
+    if (table.name == name) return &table;
+  }
+  return nullptr;
+}
+
 Status CheckSensitivities(const std::vector<AllocationItem>& items, const RateRequest& request,
                           size_t candidates) {
   bool match = items.size() == request.sensitivities.size();
@@ -145,8 +159,58 @@ Status CheckSensitivities(const std::vector<AllocationItem>& items, const RateRe
     match = items[i].name == request.sensitivities[i].name &&
             request.sensitivities[i].losses.size() == candidates;
   }
+  for (const std::string& name : request.shared_tables) {
+    const TableSensitivity* table = FindTable(request, name);
+    match = match && table != nullptr && table->losses.size() == candidates;
+  }
   return match ? Status::Ok()
                : Status::InvalidArgument("allocation by sensitivity needs calibration text");
+}
+
+// Embeddings and head among the candidates: those to share the budget, and where files are counted
+// those of a given rate, whose decimators linears may share.
+void AddTables(const Checkpoint& checkpoint, const ConvertOptions& options,
+               const RateRequest& request, const RateBudget& budget,
+               std::vector<RateCandidates>* candidates) {
+  for (const TensorShape& shape : ExpectedTensors(checkpoint.config())) {
+    const TableStorage* storage = TableStorageOf(options, shape.name);
+    if (storage == nullptr) continue;
+    if (IsShared(request, shape.name)) {
+      RateCandidates& table =
+          candidates->emplace_back(RateCandidates{shape.name, CandidateRates(options), {}});
+      table.rates.push_back(kEightBitRows);
+      if (const TableSensitivity* measured = FindTable(request, shape.name)) {
+        table.losses = measured->losses;
+        table.losses.push_back(measured->eight_bit_loss);
+      }
+    } else if (storage->type == TableType::kStream && budget.kind == RateBudget::Kind::kFileBytes) {
+      candidates->push_back({shape.name, {storage->rate}, {0.0}});
+    }
+  }
+}
+
+// What is refused whatever is measured.
+Status CheckTables(const Checkpoint& checkpoint, const ConvertOptions& options,
+                   const RateRequest& request, const std::vector<Rate>& learned) {
+  const bool trellis = options.method == Method::kTrellis;
+  std::vector<NamedRate> rates;
+  for (const TensorShape& shape : ExpectedTensors(checkpoint.config())) {
+    const TableStorage* storage = TableStorageOf(options, shape.name);
+    if (storage == nullptr || storage->type != TableType::kStream) continue;
+    if (!trellis) {
+      return Status::InvalidArgument(shape.name + " as a bitstream needs the trellis method");
+    }
+    rates.push_back({shape.name, storage->rate});
+  }
+  const bool bytes = request.budget && request.budget->kind != RateBudget::Kind::kMeanOsr;
+  const bool can_share = trellis && bytes && request.allocation == Allocation::kSensitivity;
+  if (!request.shared_tables.empty() && !can_share) {
+    return Status::InvalidArgument(
+        fmt::format("{} can share a budget of bits per weight or file size only, by sensitivity "
+                    "and with the trellis method",
+                    request.shared_tables.front()));
+  }
+  return CheckLearned(rates, options, learned);
 }
 
 Result<std::vector<NamedRate>> AllocateWithin(const Checkpoint& checkpoint,
@@ -160,15 +224,31 @@ Result<std::vector<NamedRate>> AllocateWithin(const Checkpoint& checkpoint,
   SDQ_ASSIGN_OR_RETURN(std::vector<RateCandidates> candidates,
                        Candidates(items, options, request, budget, rates));
   SDQ_RETURN_IF_ERROR(FixOverridden(overrides, options, learned, &candidates));
+  AddTables(checkpoint, options, request, budget, &candidates);
   return RatesWithin(checkpoint, options, candidates, budget);
 }
 
 // The predicted loss at a rate; none for a rate that is no candidate.
-double LossAt(const Sensitivity& sensitivity, const std::vector<Rate>& candidates, Rate rate) {
-  for (size_t k = 0; k < candidates.size() && k < sensitivity.losses.size(); ++k) {
-    if (candidates[k].osr() == rate.osr()) return sensitivity.losses[k];
+double LossAt(const std::vector<double>& losses, const std::vector<Rate>& candidates, Rate rate) {
+  for (size_t k = 0; k < candidates.size() && k < losses.size(); ++k) {
+    if (candidates[k].osr() == rate.osr()) return losses[k];
   }
   return 0;
+}
+
+// Takes what was decided about tables out of plan->rates.
+void SplitTables(const ConvertOptions& options, const RateRequest& request, RatePlan* plan) {
+  for (size_t i = plan->items.size(); i < plan->rates.size(); ++i) {
+    const auto& [name, rate] = plan->rates[i];
+    const TableSensitivity* measured = FindTable(request, name);
+    if (!IsShared(request, name) || measured == nullptr) continue;
+    TablePlan& table = plan->tables.emplace_back(TablePlan{name, {TableType::kQ8, {}}, 0});
+    table.predicted_loss = measured->eight_bit_loss;
+    if (rate == kEightBitRows) continue;
+    table.storage = {TableType::kStream, rate};
+    table.predicted_loss = LossAt(measured->losses, CandidateRates(options), rate);
+  }
+  plan->rates.resize(plan->items.size());
 }
 
 }  // namespace
@@ -211,6 +291,8 @@ Status CheckRequest(const Checkpoint& checkpoint, const ConvertOptions& options,
     items.push_back({0, shape.name, uint64_t(shape.rows) * uint64_t(shape.columns), 0});
   }
   SDQ_RETURN_IF_ERROR(FixOverridden(overrides, options, learned, &candidates));
+  SDQ_RETURN_IF_ERROR(CheckTables(checkpoint, options, request, learned));
+  AddTables(checkpoint, options, request, BudgetOf(options, request), &candidates);
   if (request.budget || request.allocation == Allocation::kSensitivity) {
     return CheckBudget(checkpoint, options, candidates, BudgetOf(options, request));
   }
@@ -225,12 +307,14 @@ Result<RatePlan> PlanRates(const Checkpoint& checkpoint, const ConvertOptions& o
   SDQ_ASSIGN_OR_RETURN(const std::vector<RateOverride> overrides,
                        ParseRateOverrides(request.overrides));
   SDQ_ASSIGN_OR_RETURN(plan.items, ListAllocationItems(checkpoint));
+  SDQ_RETURN_IF_ERROR(CheckTables(checkpoint, options, request, learned));
   const bool by_sensitivity = request.allocation == Allocation::kSensitivity;
   if (by_sensitivity)
     SDQ_RETURN_IF_ERROR(CheckSensitivities(plan.items, request, CandidateRates(options).size()));
   if (by_sensitivity || request.budget) {
     SDQ_ASSIGN_OR_RETURN(
         plan.rates, AllocateWithin(checkpoint, plan.items, options, request, overrides, learned));
+    SplitTables(options, request, &plan);
   } else {
     SDQ_ASSIGN_OR_RETURN(plan.rates,
                          AllocateMean(plan.items, options, request.allocation, learned));
@@ -241,7 +325,7 @@ Result<RatePlan> PlanRates(const Checkpoint& checkpoint, const ConvertOptions& o
   const std::vector<Rate> candidates = CandidateRates(options);
   for (size_t i = 0; i < request.sensitivities.size() && i < plan.rates.size(); ++i) {
     plan.predicted_losses.push_back(
-        LossAt(request.sensitivities[i], candidates, plan.rates[i].rate));
+        LossAt(request.sensitivities[i].losses, candidates, plan.rates[i].rate));
   }
   return plan;
 }

@@ -27,11 +27,22 @@ struct RateRequest {
   std::optional<RateBudget> budget;  // none: a mean OSR of options.osr
   // One per linear, with a loss for each of CandidateRates(options); kSensitivity needs them.
   std::vector<Sensitivity> sensitivities;
+  // Tables ("embed.tokens", "head") that share the budget as bitstreams or 8-bit rows, instead of
+  // what the options say: kSensitivity under a budget of bytes only. Bits per weight count them.
+  std::vector<std::string> shared_tables;
+  std::vector<TableSensitivity> tables;  // of all shared tables at least, as `sensitivities`
+};
+
+struct TablePlan {
+  std::string name;
+  TableStorage storage;
+  double predicted_loss = 0;
 };
 
 struct RatePlan {
   std::vector<AllocationItem> items;
-  std::vector<NamedRate> rates;
+  std::vector<NamedRate> rates;   // of the linears
+  std::vector<TablePlan> tables;  // of the shared tables
   double mean_osr = 0;
   // With sensitivities: nats per token that each linear is predicted to lose, in the order of
   // items.

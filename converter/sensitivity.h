@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "converter/checkpoint.h"
+#include "converter/table_sensitivity.h"
 #include "format/status.h"
 #include "kernels/dense.h"
 #include "runtime/tokenizer.h"
@@ -38,6 +39,11 @@ struct Sensitivity {
   std::vector<double> row_costs;
 };
 
+struct Sensitivities {
+  std::vector<Sensitivity> linears;      // one per linear, in the order of ExpectedTensors
+  std::vector<TableSensitivity> tables;  // embeddings; the head unless it is tied to them
+};
+
 struct SensitivityOptions {
   size_t window = 512;
   size_t windows = 8;  // at most; taken evenly from the text
@@ -46,15 +52,15 @@ struct SensitivityOptions {
   kernels::Precision precision = kernels::Precision::kSingle;
 };
 
-// One entry per linear, in the order of ExpectedTensors. `errors`: what the encoder leaves of white
+// `errors`: what the encoder leaves of white
 // weights at the rates in question, relative to their variance. `tokens` as for
 // Calibration::Create. `progress` gets the share done; returning false cancels. Independent of the
 // thread count.
-Result<std::vector<Sensitivity>> MeasureSensitivity(const Checkpoint& checkpoint,
-                                                    const std::vector<TokenId>& tokens,
-                                                    const std::vector<double>& errors,
-                                                    const SensitivityOptions& options,
-                                                    const std::function<bool(double)>& progress);
+Result<Sensitivities> MeasureSensitivity(const Checkpoint& checkpoint,
+                                         const std::vector<TokenId>& tokens,
+                                         const std::vector<double>& errors,
+                                         const SensitivityOptions& options,
+                                         const std::function<bool(double)>& progress);
 
 }  // namespace sdq::converter
 

@@ -7,13 +7,17 @@
 
 namespace sdq::converter {
 
+const TableStorage* TableStorageOf(const ConvertOptions& options, const std::string& name) {
+  if (options.method == Method::kFloat) return nullptr;
+  if (name == "embed.tokens") return &options.embeddings;
+  return name == "head" ? &options.head : nullptr;
+}
+
 format::DenseType StoredDenseType(const Checkpoint& checkpoint, const ConvertOptions& options,
                                   const TensorShape& shape) {
   if (shape.rows == 1) return format::DenseType::kF32;
-  const bool table = shape.name == "embed.tokens" || shape.name == "head";
-  if (options.method != Method::kFloat && options.embeddings == EmbeddingType::kQ8 && table) {
-    return format::DenseType::kQ8;
-  }
+  const TableStorage* table = TableStorageOf(options, shape.name);
+  if (table != nullptr && table->type == TableType::kQ8) return format::DenseType::kQ8;
   return DenseTypeFromName(checkpoint.StoredType(shape.name));
 }
 

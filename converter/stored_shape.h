@@ -3,6 +3,7 @@
 #define SDQ_CONVERTER_STORED_SHAPE_H_
 
 #include <cstdint>
+#include <string>
 
 #include "converter/checkpoint.h"
 #include "converter/pipeline.h"
@@ -11,6 +12,10 @@
 #include "format/tensor.h"
 
 namespace sdq::converter {
+
+// How the options store "embed.tokens" or "head"; null for any other tensor, and for
+// Method::kFloat, which keeps all.
+const TableStorage* TableStorageOf(const ConvertOptions& options, const std::string& name);
 
 // Type of a tensor that is not quantized to a bitstream.
 format::DenseType StoredDenseType(const Checkpoint& checkpoint, const ConvertOptions& options,

@@ -70,7 +70,7 @@ struct Fixture {
 
   std::unique_ptr<PairedCalibration> Paired(const CorrectionOptions& options) const {
     auto paired =
-        PairedCalibration::Create(*checkpoint, Tokens(kTokens + 2), kWindow, options, false);
+        PairedCalibration::Create(*checkpoint, *checkpoint, Tokens(kTokens + 2), kWindow, options, false);
     REQUIRE(paired.ok());
     return std::move(*paired);
   }

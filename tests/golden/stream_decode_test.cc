@@ -19,6 +19,7 @@ namespace {
 
 using converter::Method;
 using converter::Rate;
+using converter::TableType;
 using format::Alphabet;
 
 // Widths that are no power of two, no multiple of the block of 128, and odd; rows that do not fill
@@ -42,6 +43,9 @@ struct Conversion {
   uint32_t window;          // trellis
   int order;                // published
   std::vector<Rate> rates;  // given to the linears in turn
+  // How embeddings and head are stored.
+  converter::TableStorage embeddings = {};
+  converter::TableStorage head = {};
 };
 
 const std::vector<Conversion>& Conversions() {
@@ -54,6 +58,31 @@ const std::vector<Conversion>& Conversions() {
       {"trellis, ternary", kLlama, Method::kTrellis, Alphabet::kTernaryPacked, 5, 1, ternary},
       {"trellis, ternary in planes, biases", kOpt, Method::kTrellis, Alphabet::kTernaryPlanes, 5, 1,
        ternary},
+      {"trellis, binary, tables too",
+       kLlama,
+       Method::kTrellis,
+       Alphabet::kBinary,
+       8,
+       1,
+       all,
+       {TableType::kStream, {5, 2}},
+       {TableType::kStream, {3, 1}}},
+      {"trellis, ternary, a tied table too",
+       kOpt,
+       Method::kTrellis,
+       Alphabet::kTernaryPacked,
+       5,
+       1,
+       ternary,
+       {TableType::kStream, {2, 1}}},
+      {"trellis, an 8-bit head beside stream embeddings",
+       kLlama,
+       Method::kTrellis,
+       Alphabet::kBinary,
+       8,
+       1,
+       all,
+       {TableType::kStream, {4, 1}}},
       {"published, ternary", kLlama, Method::kPublished, Alphabet::kTernaryPacked, 0, 1, published},
       {"published, binary, second order, biases", kOpt, Method::kPublished, Alphabet::kBinary, 0, 2,
        published},
@@ -82,6 +111,8 @@ void Convert(const Conversion& conversion, Opened* out) {
   options.published.order = conversion.order;
   options.published.grid_search = false;
   options.seed = 11;
+  options.embeddings = conversion.embeddings;
+  options.head = conversion.head;
   for (const TensorShape& shape : ExpectedTensors((*checkpoint)->config())) {
     if (!shape.is_linear || !shape.name.starts_with("layers.")) continue;
     const Rate rate = conversion.rates[options.rates.size() % conversion.rates.size()];
@@ -147,11 +178,17 @@ TEST_CASE("decode: a converted file's streams are the runtime's weights") {
     ++streams;
   }
   CHECK(streams == LayerLinears(*opened.model).size());
-  // The 8-bit embedding beside them.
-  const test::IndependentTensor* embedding = opened.independent.Find("embed.tokens");
-  REQUIRE(embedding != nullptr);
-  CHECK_FALSE(embedding->is_stream);
-  CheckRows(opened.model->weights().embed_tokens, *embedding);
+  // The tables beside them.
+  const ModelWeights& weights = opened.model->weights();
+  const auto check = [&](const Linear& table, const converter::TableStorage& storage) {
+    const test::IndependentTensor* decoded = opened.independent.Find(table.name);
+    REQUIRE(decoded != nullptr);
+    CHECK(decoded->is_stream == (storage.type == TableType::kStream));
+    CheckRows(table, *decoded);
+  };
+  check(weights.embed_tokens, conversion.embeddings);
+  check(weights.head,
+        opened.model->config().tied_embeddings ? conversion.embeddings : conversion.head);
 }
 
 constexpr size_t kTokens = 3;
@@ -227,7 +264,9 @@ TEST_CASE("decode: products are those of the decoded weights within the activati
   Opened opened;
   Convert(conversion, &opened);
   std::mt19937_64 random(5);
-  for (const Linear* linear : LayerLinears(*opened.model)) {
+  std::vector<const Linear*> linears = LayerLinears(*opened.model);
+  if (const Linear& head = opened.model->weights().head; head.is_stream()) linears.push_back(&head);
+  for (const Linear* linear : linears) {
     const test::IndependentTensor* decoded = opened.independent.Find(linear->name);
     REQUIRE(decoded != nullptr);
     const std::vector<float> x = test::RandomFloats(random, kTokens * linear->columns);

@@ -105,6 +105,20 @@ TEST_CASE("model: streams of one layer that disagree on their input's width are 
   CheckRefused(model, StatusCode::kCorrupt, {"'layers.1.attn.k' is [20][56]", "[20][48]"});
 }
 
+TEST_CASE("model: bitstream tables of another shape are refused") {
+  for (const char* name : {"embed.tokens", "head"}) {
+    for (const bool wider : {false, true}) {
+      TestModel model = Llama();
+      test::TestTensor& table = model.tensors.at(name);
+      const std::string expected = fmt::format("[{}][{}]", table.rows, table.columns);
+      (wider ? table.columns : table.rows) += 1;
+      test::MakeStream(&table, 5, 2, 11);
+      const std::string found = fmt::format("[{}][{}]", table.rows, table.columns);
+      CheckRefused(model, StatusCode::kCorrupt, {name, expected, found});
+    }
+  }
+}
+
 TEST_CASE("model: too many rows or too few are refused") {
   TestModel model = Llama();
   test::TestTensor& up = model.tensors.at("layers.0.ffn.up");
@@ -156,6 +170,8 @@ TEST_CASE("model: vectors must be plain f32, tables without bias, positions dens
   CheckRefused(model, StatusCode::kUnsupported, {"'layers.0.ffn_norm.weight'"});
   model = Opt();
   model.tensors.at("embed.tokens").bias.assign(53, 1.0f);
+  CheckRefused(model, StatusCode::kCorrupt, {"'embed.tokens' has a bias"});
+  test::MakeStream(&model.tensors.at("embed.tokens"), 2, 1, 3);
   CheckRefused(model, StatusCode::kCorrupt, {"'embed.tokens' has a bias"});
   model = Opt();
   test::MakeStream(&model.tensors.at("embed.positions"), 2, 1, 3);

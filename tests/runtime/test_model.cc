@@ -219,6 +219,8 @@ void FillFromFile(const Model& opened, TestModel* model) {
       Fill(*linear, model);
     }
   }
+  Fill(opened.weights().embed_tokens, model);
+  if (!opened.config().tied_embeddings) Fill(opened.weights().head, model);
 }
 
 std::vector<TokenId> RandomTokens(const ModelConfig& config, size_t count, uint32_t seed) {

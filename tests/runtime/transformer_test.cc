@@ -133,6 +133,46 @@ TEST_CASE("transformer: bitstreams equal the reference with the weights that the
   }
 }
 
+TEST_CASE("transformer: bitstream embeddings and heads equal the reference with their weights") {
+  ModelConfig projected = test::OptConfig();
+  projected.embed_size = 24;
+  projected.tied_embeddings = false;
+  ModelConfig tied = test::LlamaConfig();
+  tied.tied_embeddings = true;
+  for (const ModelConfig& config : {test::LlamaConfig(), tied, test::OptConfig(), projected}) {
+    TestModel model = test::RandomModel(config, 7, true);
+    test::MakeStream(&model.tensors.at("embed.tokens"), 5, 2, 11);
+    if (!config.tied_embeddings) test::MakeStream(&model.tensors.at("head"), 4, 1, 12);
+    const test::TemporaryFolder folder;
+    const std::unique_ptr<Model> opened = OpenOrFail(model, folder / "model.sdq");
+    const ModelWeights& weights = opened->weights();
+    REQUIRE(weights.embed_tokens.is_stream());
+    REQUIRE(weights.head.is_stream());
+    CHECK((weights.head.stream.bits == weights.embed_tokens.stream.bits) == config.tied_embeddings);
+    test::FillFromFile(*opened, &model);
+    const std::vector<TokenId> tokens = test::RandomTokens(config, 40, 5);
+    const std::vector<float> logits = AllLogits(*opened, tokens, 16, kernels::KvType::kF32);
+    const Difference d = Compare(logits, test::ReferenceLogits(model, tokens));
+    INFO("max " << d.max << " rms " << d.rms);
+    CHECK(d.rms < 0.03);  // the head's inputs have 8 bits
+  }
+}
+
+TEST_CASE("transformer: a row of a bitstream table does not depend on which others are read") {
+  TestModel model = test::RandomModel(test::OptConfig(), 3, true);
+  test::MakeStream(&model.tensors.at("embed.tokens"), 5, 2, 11);
+  const test::TemporaryFolder folder;
+  const std::unique_ptr<Model> opened = OpenOrFail(model, folder / "model.sdq");
+  const Linear& table = opened->weights().embed_tokens;
+  std::vector<float> whole(table.rows * table.columns);
+  kernels::ReconstructRows(table.stream, *table.map, 0, table.rows, whole.data());
+  for (size_t r = 0; r < table.rows; ++r) {
+    std::vector<float> row(table.columns);
+    Row(table, r, row.data());
+    CHECK(std::equal(row.begin(), row.end(), &whole[r * table.columns]));
+  }
+}
+
 TEST_CASE("transformer: maps are shared by linears with equal parameters") {
   TestModel model = test::RandomModel(test::LlamaConfig(), 7, false);
   test::MakeAllStreams(&model);
