@@ -128,8 +128,11 @@ std::string ToJson(const format::SdqFile& file, bool verified) {
   json["version"] = fmt::format("{}.{}", file.version_major(), file.version_minor());
   json["file_bytes"] = file.file_bytes();
   json["bytes"] = LedgerJson(ledger);
-  json["quantized_weights"] = ledger.quantized_weights;
-  json["bits_per_weight"] = ledger.BitsPerWeight();
+  json["quantized_weights"] = ledger.linears.weights;
+  json["bits_per_weight"] = ledger.linears.BitsPerWeight();
+  json["embeddings_and_head"] = {{"weights", ledger.rows.weights},
+                                 {"bytes", ledger.rows.bytes},
+                                 {"bits_per_weight", ledger.rows.BitsPerWeight()}};
   json["metadata"] = MetadataJson(file.metadata());
   for (size_t i = 0; i < file.tensors().size(); ++i) {
     json["tensors"].push_back(TensorJson(file, i));
@@ -188,12 +191,14 @@ std::string LedgerText(const format::SdqFile& file) {
   line("header", ledger.header);
   line("alignment padding", ledger.padding);
   line("whole file", file.file_bytes());
-  if (ledger.quantized_weights > 0) {
-    text += fmt::format(
-        "\n{:.4f} bits per weight over {} weights in quantized linears "
-        "(bitstreams, scales, means)\n",
-        ledger.BitsPerWeight(), ledger.quantized_weights);
-  }
+  text += "\n";
+  const auto share = [&](const FileLedger::Share& of, const char* where) {
+    if (of.weights == 0) return;
+    text += fmt::format("{:.4f} bits per weight over {} weights in {} (samples, scales, means)\n",
+                        of.BitsPerWeight(), of.weights, where);
+  };
+  share(ledger.linears, "quantized linears");
+  share(ledger.rows, "embeddings and head");
   return text;
 }
 

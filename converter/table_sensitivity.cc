@@ -8,6 +8,7 @@
 #include "converter/hessian.h"
 #include "converter/linear_sensitivity.h"
 #include "kernels/dense.h"
+#include "kernels/parallel.h"
 #include "kernels/rotation.h"
 #include "kernels/vector_math.h"
 
@@ -20,6 +21,39 @@ double EightBitError(const float* row, size_t n) {
   for (size_t i = 0; i < n; ++i) largest = std::max(largest, std::abs(row[i]));
   const double step = double(largest) / 127;
   return step * step / 12;
+}
+
+// B (I + A) = I, [n][n].
+std::vector<float> InverseOf(const Feedback& feedback) {
+  const size_t n = feedback.n;
+  std::vector<float> inverse(n * n, 0.0f);
+  kernels::ParallelFor(n, 16, [&](size_t begin, size_t end, size_t) {
+    for (size_t j = begin; j < end; ++j) {
+      float* row = &inverse[j * n];
+      row[j] = 1.0f;
+      for (size_t k = j; k < n; ++k) {
+        const float* a = &feedback.a[k * n];
+        for (size_t i = k + 1; i < n; ++i) row[i] -= row[k] * a[i];
+      }
+    }
+  });
+  return inverse;
+}
+
+// What errors fed back by the damped Hessian cost under h itself, relative to sum_j D_j: the
+// damping is no loss.
+double Undamped(const std::vector<double>& h, const Feedback& feedback) {
+  const size_t n = feedback.n;
+  const std::vector<float> hessian(h.begin(), h.end());
+  const std::vector<float> inverse = InverseOf(feedback);
+  std::vector<float> product(n * n);
+  kernels::MatMul(inverse.data(), n, hessian.data(), n, product.data(), n, n, n, n, false);
+  double whole = 0, damped = 0;
+  for (size_t j = 0; j < n; ++j) {
+    whole += double(kernels::Dot(&product[j * n], &inverse[j * n], n));
+    damped += double(feedback.d[j]);
+  }
+  return damped > 0 ? whole / damped : 1.0;
 }
 
 }  // namespace
@@ -74,8 +108,9 @@ Result<TableSensitivity> TableMetric::Finish(size_t tokens, const std::vector<do
   std::vector<double> rotated = result.hessian;
   RotateHessian(kernels::Rotation(columns_, columns_, seed), &rotated);
   SDQ_ASSIGN_OR_RETURN(const Feedback feedback, FactorHessian(rotated, columns_, damping));
+  const double undamped = Undamped(rotated, feedback);
   for (const double power : FeedbackPowers(feedback, errors)) {
-    result.losses.push_back(0.5 * power);
+    result.losses.push_back(0.5 * undamped * power);
   }
   return result;
 }

@@ -9,6 +9,8 @@ const std::string& NameOf(const format::TensorView& tensor) {
   return std::visit([](const auto& view) -> const std::string& { return view.name; }, tensor);
 }
 
+bool IsTable(const std::string& name) { return name == "embed.tokens" || name == "head"; }
+
 }  // namespace
 
 uint64_t WeightBytesPerToken(const Model& model) {
@@ -23,9 +25,8 @@ uint64_t WeightBytesPerToken(const Model& model) {
   return bytes;
 }
 
-double FileLedger::BitsPerWeight() const {
-  if (quantized_weights == 0) return 0;
-  return 8.0 * double(bitstreams + scales) / double(quantized_weights);
+double FileLedger::Share::BitsPerWeight() const {
+  return weights == 0 ? 0.0 : 8.0 * double(bytes) / double(weights);
 }
 
 FileLedger MakeLedger(const format::SdqFile& file) {
@@ -44,10 +45,17 @@ FileLedger MakeLedger(const format::SdqFile& file) {
   for (size_t i = 0; i < file.tensors().size(); ++i) {
     const format::TensorBytes bytes = file.BytesOf(i);
     ledger.biases += bytes.bias;
-    if (const auto* stream = std::get_if<format::StreamView>(&file.tensors()[i])) {
+    const bool table = IsTable(NameOf(file.tensors()[i]));
+    const bool stream = std::holds_alternative<format::StreamView>(file.tensors()[i]);
+    if (table || stream) {
+      FileLedger::Share& share = table ? ledger.rows : ledger.linears;
+      share.bytes += bytes.data + bytes.scales + bytes.means;
+      share.weights += std::visit(
+          [](const auto& view) { return uint64_t(view.rows) * view.columns; }, file.tensors()[i]);
+    }
+    if (stream) {
       ledger.bitstreams += bytes.data;
       ledger.scales += bytes.scales + bytes.means;
-      ledger.quantized_weights += uint64_t(stream->rows) * stream->columns;
     } else {
       ledger.dense += bytes.data + bytes.scales;
     }

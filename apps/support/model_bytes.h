@@ -17,15 +17,21 @@ uint64_t WeightBytesPerToken(const Model& model);
 struct FileLedger {
   uint64_t header = 0;
   uint64_t metadata = 0;
-  uint64_t tables = 0;      // section, tensor and decimator tables, taps
-  uint64_t bitstreams = 0;  // of the quantized linears
-  uint64_t scales = 0;      // scales and means of the quantized linears
-  uint64_t dense = 0;       // dense tensors with their scales
+  uint64_t tables = 0;  // section, tensor and decimator tables, taps
+  uint64_t bitstreams = 0;
+  uint64_t scales = 0;  // scales and means of the bitstreams
+  uint64_t dense = 0;   // dense tensors with their scales
   uint64_t biases = 0;
-  uint64_t padding = 0;            // alignment
-  uint64_t quantized_weights = 0;  // number of weights in the quantized linears
-  // Everything stored for the quantized linears but biases, per weight; 0 without any.
-  double BitsPerWeight() const;
+  uint64_t padding = 0;  // alignment
+
+  // Other views of the same bytes: samples, scales and means.
+  struct Share {
+    uint64_t bytes = 0;
+    uint64_t weights = 0;
+    double BitsPerWeight() const;  // 0 without weights
+  };
+  Share linears;  // the quantized linears of the layers
+  Share rows;     // token embeddings and head, however they are stored
 };
 FileLedger MakeLedger(const format::SdqFile& file);
 

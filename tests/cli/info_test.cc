@@ -60,12 +60,19 @@ TEST_CASE("sdq-info: the bytes add up to the file, the bits to the linears") {
     const Json& bytes = tensor["bytes"];
     const uint64_t data = bytes["data"].get<uint64_t>() + bytes["scales"].get<uint64_t>() +
                           bytes["means"].get<uint64_t>();
+    const uint64_t weights = tensor["rows"].get<uint64_t>() * tensor["columns"].get<uint64_t>();
     bias_bytes += bytes["bias"].get<uint64_t>();
+    if (tensor["name"] == "embed.tokens") {
+      const Json& tables = json["embeddings_and_head"];
+      CHECK(tables["bytes"] == data);
+      CHECK(tables["weights"] == weights);
+      CHECK(tables["bits_per_weight"].get<double>() ==
+            Approx(8.0 * double(data) / double(weights)));
+    }
     if (tensor["kind"] != "stream") {
       dense_bytes += data;
       continue;
     }
-    const uint64_t weights = tensor["rows"].get<uint64_t>() * tensor["columns"].get<uint64_t>();
     CHECK(tensor["bits_per_weight"].get<double>() == Approx(8.0 * double(data) / double(weights)));
     CHECK(tensor["osr"] == 1.5);
     stream_bytes += data;

@@ -97,6 +97,55 @@ TEST_CASE("sdq-convert: allocation uniform, sigma or by sensitivity, at the same
   CHECK(sensitivity.at("layers.0.attn.q") < sensitivity.at("layers.0.attn.v"));
 }
 
+TEST_CASE("sdq-convert: embeddings of a given OSR; their bytes add up") {
+  const TemporaryFolder folder;
+  const std::string model = folder / "model.sdq";
+  const std::string report =
+      Convert(model, {"--osr", "1", "--embeddings", "5/2", "--calib", "none"});
+  CHECK(Contains(report, "embed.tokens"));
+  CHECK(Rates(model).at("embed.tokens") == 2.5);
+  const Json info = Info(model);
+  uint64_t parts = 0;
+  for (const auto& [name, bytes] : info["bytes"].items()) parts += bytes.get<uint64_t>();
+  CHECK(parts == fs::file_size(model));
+  // A scale of 16 bits for each row of 256 weights.
+  CHECK(info["embeddings_and_head"]["bits_per_weight"].get<double>() == 2.5 + 16.0 / 256);
+  CHECK(info["embeddings_and_head"]["weights"] == 4096 * 256);
+  CHECK(info["bits_per_weight"].get<double>() < 1.1);
+  CHECK(
+      Contains(MustRun("sdq-info", {model}), "bits per weight over 1048576 weights in embeddings"));
+  MustRun("sdq-run", {model, "-p", "Once", "-n", "2", "-q"});
+}
+
+TEST_CASE("sdq-convert: embeddings share the budget, if not told otherwise") {
+  const TemporaryFolder folder;
+  const std::string model = folder / "model.sdq";
+  WriteText(folder / "calib.txt", CalibrationText());
+  const auto convert = [&](const Arguments& more) {
+    Arguments arguments = {"--calib", folder / "calib.txt", "--calib-tokens", "512"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return Convert(model, arguments);
+  };
+  const std::string report = convert({"--target-size", "1600000"});
+  CHECK(Contains(report, "embed.tokens: OSR "));
+  CHECK(Rates(model).contains("embed.tokens"));
+  const auto size = double(fs::file_size(model));
+  CHECK(size <= 1600000);
+  CHECK(size >= 0.999 * 1600000);
+  convert({"--target-size", "2000000", "--embeddings", "q8"});
+  CHECK_FALSE(Rates(model).contains("embed.tokens"));
+  convert({"--bpw", "1.75", "--embeddings", "auto"});
+  const Json info = Info(model);
+  const Json& tables = info["embeddings_and_head"];
+  const double linears = info["quantized_weights"];
+  const double weights = linears + tables["weights"].get<double>();
+  const double bits =
+      (linears * info["bits_per_weight"].get<double>() + 8 * tables["bytes"].get<double>()) /
+      weights;
+  CHECK(bits <= 1.75);
+  CHECK(bits >= 0.999 * 1.75);
+}
+
 TEST_CASE("sdq-convert: what cannot be had is refused before anything is read or measured") {
   const TemporaryFolder folder;
   // The text does not exist: whoever looked for it first would say so.
@@ -108,12 +157,18 @@ TEST_CASE("sdq-convert: what cannot be had is refused before anything is read or
     CHECK(NamesIn(folder.path()).empty());
   };
   for (const char* allocation : {"uniform", "sigma", "sensitivity"}) {
-    refused({"--target-size", "1MiB", "--allocate", allocation},
-            "a file of 1048576 bytes cannot be met: the smallest");
+    refused({"--target-size", "0.5MiB", "--allocate", allocation},
+            "a file of 524288 bytes cannot be met: the smallest");
     refused({"--target-size", "90%", "--allocate", allocation}, "the largest");
     refused({"--bpw", "9", "--allocate", allocation}, "9.0000 bits per weight cannot be met: from");
   }
+  refused({"--target-size", "1MiB", "--embeddings", "q8"}, "a file of 1048576 bytes cannot be met");
   refused({"--osr", "5"}, "from 1.0000 to 4.0000");
+  refused({"--embeddings", "auto"}, "embed.tokens can share a budget of bits per weight or file");
+  refused({"--embeddings", "auto", "--target-size", "2MiB", "--allocate", "uniform"},
+          "by sensitivity");
+  refused({"--embeddings", "2.1"}, "embed.tokens: no decimator of window 8");
+  refused({"--embeddings", "2", "--method", "sdq"}, "needs the trellis method");
   refused({"--window", "9"}, "window of 9");
   refused({"--target-size", "5MB"}, "'5MB' is not a size");
   refused({"--target-size", "-1"}, "'-1' is not a size");
@@ -147,6 +202,8 @@ TEST_CASE("sdq-convert: rates, sizes and allocations that exclude each other or 
   misuse({"--bpw", "0.1"}, "--bpw");
   misuse({"--bpw", "nan"}, "--bpw");
   misuse({"--allocate", "evenly"}, "--allocate");
+  misuse({"--embeddings", "most"}, "neither q8, keep, auto nor an OSR");
+  misuse({"--head", "0.5"}, "--head");
   CheckFailure("sdq-convert",
                {BundledModel("stories-llama-5m"), "-o", "model.sdq", "--calib", "none",
                 "--allocate", "sensitivity"},

@@ -69,8 +69,8 @@ struct Fixture {
   }
 
   std::unique_ptr<PairedCalibration> Paired(const CorrectionOptions& options) const {
-    auto paired =
-        PairedCalibration::Create(*checkpoint, *checkpoint, Tokens(kTokens + 2), kWindow, options, false);
+    auto paired = PairedCalibration::Create(*checkpoint, *checkpoint, Tokens(kTokens + 2), kWindow,
+                                            options, false);
     REQUIRE(paired.ok());
     return std::move(*paired);
   }

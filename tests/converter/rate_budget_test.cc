@@ -7,7 +7,9 @@
 #include <memory>
 
 #include "converter/file_plan.h"
+#include "converter/random_checkpoint.h"
 #include "converter/rate_plan.h"
+#include "converter/stored_shape.h"
 #include "tests/support/files.h"
 
 namespace sdq::converter {
@@ -114,6 +116,135 @@ TEST_CASE("rate budget: within a thousandth below the target, for any allocation
     CHECK(bytes <= limit);
     CHECK(bytes >= limit * 0.999);
   }
+}
+
+// Losses as those of the model's linears together.
+TableSensitivity MadeUpTable(const ConvertOptions& options, const std::string& name, double scale) {
+  TableSensitivity table;
+  table.name = name;
+  for (const Rate rate : CandidateRates(options)) {
+    table.losses.push_back(scale * ExpectedError(options, rate));
+  }
+  table.eight_bit_loss = scale * 1e-5;
+  return table;
+}
+
+TEST_CASE("rate budget: embeddings and head share it, to the byte") {
+  const test::TemporaryFolder folder;
+  const std::string config = folder / "config.json";
+  const std::string text = R"({"model_type": "llama", "hidden_size": 64, "intermediate_size": 160,
+      "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+      "vocab_size": 2000, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+      "rope_theta": 10000.0, "tie_word_embeddings": false, "hidden_act": "silu",
+      "bos_token_id": 1, "eos_token_id": 2})";
+  test::WriteBytes(config, std::vector<uint8_t>(text.begin(), text.end()));
+  auto opened = OpenRandomCheckpoint(config, 1);
+  REQUIRE(opened.ok());
+  const Checkpoint& checkpoint = **opened;
+  ConvertOptions options;
+  RateRequest request = Request(checkpoint, options, Allocation::kSensitivity, {});
+  request.shared_tables = {"embed.tokens", "head"};
+  request.tables = {MadeUpTable(options, "embed.tokens", 5), MadeUpTable(options, "head", 40)};
+  bool some_stream = false, some_eight_bits = false;
+  for (const double limit : {110e3, 160e3, 210e3, 279.3e3}) {
+    INFO(limit);
+    request.budget = {Kind::kFileBytes, limit};
+    REQUIRE(CheckRequest(checkpoint, options, request).ok());
+    const auto plan = PlanRates(checkpoint, options, request);
+    INFO(plan.status().message());
+    REQUIRE(plan.ok());
+    REQUIRE(plan->tables.size() == 2);
+    REQUIRE(plan->rates.size() == plan->items.size());
+    CHECK(plan->tables[0].name == "embed.tokens");
+    CHECK(plan->tables[1].name == "head");
+    options.rates = plan->rates;
+    options.embeddings = plan->tables[0].storage;
+    options.head = plan->tables[1].storage;
+    for (const TablePlan& table : plan->tables) {
+      some_stream |= table.storage.type == TableType::kStream;
+      some_eight_bits |= table.storage.type == TableType::kQ8;
+      CHECK(table.predicted_loss > 0);
+    }
+    // What matters more gets more.
+    const auto rank = [](const TableStorage& table) {
+      return table.type == TableType::kQ8 ? 8.0 : table.rate.osr();
+    };
+    CHECK(rank(options.head) >= rank(options.embeddings));
+    const uint64_t planned = BytesOf(checkpoint, options, plan->rates).file;
+    CHECK(double(planned) <= limit);
+    CHECK(double(planned) >= 0.999 * limit);
+    const auto report = Convert(checkpoint, options, folder / "model.sdq", {});
+    INFO(report.status().message());
+    REQUIRE(report.ok());
+    CHECK(report->file_bytes == planned);
+    CHECK(std::filesystem::file_size(folder / "model.sdq") == planned);
+    CHECK(report->linears.size() == plan->items.size());
+  }
+  CHECK(some_stream);
+  CHECK(some_eight_bits);
+
+  // Bits per weight count what shares them.
+  request.budget = {Kind::kBitsPerWeight, 2.25};
+  const auto plan = PlanRates(checkpoint, options, request);
+  REQUIRE(plan.ok());
+  double bytes = double(BytesOf(checkpoint, options, plan->rates).streams);
+  double weights = 0;
+  for (const AllocationItem& item : plan->items) weights += double(item.weights);
+  for (const TablePlan& table : plan->tables) {
+    REQUIRE(table.storage.type == TableType::kStream);
+    const auto shape = DescribeStream(options, 64, table.storage.rate);
+    REQUIRE(shape.ok());
+    bytes +=
+        double(format::BitstreamBytes(shape->decimator, options.alphabet, 2000, 64)) + 2 * 2000;
+    weights += 2000 * 64;
+  }
+  CHECK(8 * bytes / weights <= 2.25);
+  CHECK(8 * bytes / weights >= 0.999 * 2.25);
+}
+
+TEST_CASE("rate budget: a table of a given rate is counted, with decimators that linears share") {
+  const auto checkpoint = Bundled("stories-llama-5m");
+  ConvertOptions options;
+  options.embeddings = {TableType::kStream, {3, 1}};
+  const RateBudget budget = {Kind::kFileBytes, 2e6};
+  const auto plan = PlanRates(*checkpoint, options,
+                              Request(*checkpoint, options, Allocation::kSensitivity, budget));
+  INFO(plan.status().message());
+  REQUIRE(plan.ok());
+  CHECK(plan->tables.empty());
+  const double bytes = double(BytesOf(*checkpoint, options, plan->rates).file);
+  CHECK(bytes <= budget.limit);
+  CHECK(bytes >= 0.999 * budget.limit);
+}
+
+TEST_CASE("rate budget: tables that cannot share or be streams are refused at once") {
+  const auto checkpoint = Bundled("stories-llama-5m");
+  const auto refused = [&](const ConvertOptions& options, const RateRequest& request) {
+    for (const Status& status : {CheckRequest(*checkpoint, options, request),
+                                 PlanRates(*checkpoint, options, request).status()}) {
+      INFO(status.message());
+      CHECK(status.code() == StatusCode::kInvalidArgument);
+      CHECK(status.message().find("embed.tokens") != std::string::npos);
+    }
+  };
+  ConvertOptions options;
+  const RateBudget budget = {Kind::kFileBytes, 2e6};
+  RateRequest request = Request(*checkpoint, options, Allocation::kUniform, budget);
+  request.shared_tables = {"embed.tokens"};
+  refused(options, request);  // by no measure
+  request = Request(*checkpoint, options, Allocation::kSensitivity, budget);
+  request.shared_tables = {"embed.tokens"};
+  request.budget = {Kind::kMeanOsr, 2.0};
+  refused(options, request);  // 8 bits are no OSR
+  options.embeddings = {TableType::kStream, {21, 10}};
+  refused(options, Request(*checkpoint, options, Allocation::kUniform, budget));  // no such taps
+  options.embeddings.rate = {2, 1};
+  options.method = Method::kPublished;
+  refused(options, Request(*checkpoint, options, Allocation::kUniform, budget));
+  const test::TemporaryFolder folder;
+  const auto report = Convert(*checkpoint, options, folder / "model.sdq", {});
+  CHECK(report.status().code() == StatusCode::kInvalidArgument);
+  CHECK(std::filesystem::is_empty(folder.path()));
 }
 
 TEST_CASE("rate budget: by sensitivity less is lost than by any one rate") {

@@ -38,6 +38,11 @@ constexpr const char* kOpt = R"({"model_type": "opt", "hidden_size": 32, "ffn_di
   "max_position_embeddings": 16, "word_embed_proj_dim": 32, "bos_token_id": 2, "eos_token_id": 2,
   "do_layer_norm_before": true, "activation_function": "relu"})";
 
+constexpr const char* kOptProjected = R"({"model_type": "opt", "hidden_size": 32, "ffn_dim": 48,
+  "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 48,
+  "max_position_embeddings": 16, "word_embed_proj_dim": 16, "bos_token_id": 2, "eos_token_id": 2,
+  "do_layer_norm_before": true, "activation_function": "relu"})";
+
 // A random model whose matrices are large enough to matter, and in which single ones can be
 // exchanged.
 class TestCheckpoint : public Checkpoint {
@@ -129,8 +134,8 @@ double Divergence(const std::vector<float>& p, const std::vector<float>& q) {
   return sum / double(kWindow * kWindows);
 }
 
-std::vector<Sensitivity> Measure(const Checkpoint& checkpoint, const std::vector<double>& errors,
-                                 double damping) {
+Sensitivities MeasureAll(const Checkpoint& checkpoint, const std::vector<double>& errors,
+                         double damping) {
   SensitivityOptions options;
   options.window = kWindow;
   options.windows = kWindows;
@@ -139,6 +144,11 @@ std::vector<Sensitivity> Measure(const Checkpoint& checkpoint, const std::vector
   INFO(measured.status().message());
   REQUIRE(measured.ok());
   return *std::move(measured);
+}
+
+std::vector<Sensitivity> Measure(const Checkpoint& checkpoint, const std::vector<double>& errors,
+                                 double damping) {
+  return MeasureAll(checkpoint, errors, damping).linears;
 }
 
 size_t ColumnsOf(const Checkpoint& checkpoint, const std::string& name) {
@@ -192,6 +202,56 @@ TEST_CASE("sensitivity: predicted losses are the divergence that small white err
   }
   CHECK(real_sum > 1e-4);
   CHECK(predicted_sum == Approx(real_sum).epsilon(0.1));
+}
+
+std::string Untied(std::string config) {
+  const std::string tied = "\"tie_word_embeddings\": true";
+  return config.replace(config.find(tied), tied.size(), "\"tie_word_embeddings\": false");
+}
+
+// 8-bit rows, as DenseTensor rounds them.
+std::vector<float> RoundedTo8Bits(std::vector<float> values, size_t columns) {
+  for (size_t r = 0; r < values.size() / columns; ++r) {
+    float* row = &values[r * columns];
+    float largest = 0;
+    for (size_t i = 0; i < columns; ++i) largest = std::max(largest, std::abs(row[i]));
+    const float step = largest / 127;
+    for (size_t i = 0; i < columns; ++i) row[i] = step * std::nearbyint(row[i] / step);
+  }
+  return values;
+}
+
+TEST_CASE("sensitivity: embeddings and head, white errors and 8-bit rows") {
+  const std::string config =
+      GENERATE(std::string(kLlama), Untied(kLlama), std::string(kOpt), std::string(kOptProjected));
+  INFO(config);
+  TestCheckpoint checkpoint(config);
+  constexpr double kError = 1e-3;
+  constexpr uint32_t kDraws = 12;
+  const Sensitivities measured = MeasureAll(checkpoint, {kError, 2 * kError}, 1e6);
+  const std::vector<float> reference = LogProbabilities(checkpoint);
+  REQUIRE(measured.tables.size() == (checkpoint.config().tied_embeddings ? 1 : 2));
+  CHECK(measured.tables.front().name == "embed.tokens");
+  CHECK(measured.tables.back().name ==
+        (checkpoint.config().tied_embeddings ? "embed.tokens" : "head"));
+  for (const TableSensitivity& table : measured.tables) {
+    INFO(table.name);
+    const std::vector<float> values = checkpoint.Values(table.name);
+    const size_t columns = ColumnsOf(checkpoint, table.name);
+    double real = 0;
+    for (uint32_t draw = 0; draw < kDraws; ++draw) {
+      checkpoint.Change(table.name, Disturbed(values, columns, kError, draw));
+      real += Divergence(reference, LogProbabilities(checkpoint)) / kDraws;
+    }
+    checkpoint.Change(table.name, RoundedTo8Bits(values, columns));
+    const double rounded = Divergence(reference, LogProbabilities(checkpoint));
+    checkpoint.Restore();
+    CHECK(table.hessian.size() == columns * columns);
+    REQUIRE(table.losses.size() == 2);
+    CHECK(table.losses[0] == Approx(real).epsilon(0.2));
+    CHECK(table.losses[1] == Approx(2 * table.losses[0]).epsilon(1e-4));
+    CHECK(table.eight_bit_loss == Approx(rounded).epsilon(0.4));
+  }
 }
 
 TEST_CASE("sensitivity: row costs tell what an encoder's errors cost") {
