@@ -248,7 +248,7 @@ TEST_CASE("sensitivity: embeddings and head, white errors and 8-bit rows") {
     checkpoint.Restore();
     CHECK(table.hessian.size() == columns * columns);
     REQUIRE(table.losses.size() == 2);
-    CHECK(table.losses[0] == Approx(real).epsilon(0.2));
+    CHECK(table.losses[0] == Approx(real).epsilon(0.3));
     CHECK(table.losses[1] == Approx(2 * table.losses[0]).epsilon(1e-4));
     CHECK(table.eight_bit_loss == Approx(rounded).epsilon(0.4));
   }
