@@ -16,7 +16,9 @@
 #define SDQ_CONVERTER_PAIRED_CALIBRATION_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "converter/calibration.h"
@@ -59,7 +61,9 @@ class PairedCalibration {
       size_t window, const CorrectionOptions& options, bool teacher);
 
   // quantized: linears of earlier groups hold their reconstruction, those of `group` and later ones
-  // their float weights. original: float weights. kCancelled if `tick` returns false.
+  // their float weights. original: float weights. kAttnOut and kFfnMid also take the float model's
+  // states through their sub-block, which its next run would repeat: once each, then Advance.
+  // kCancelled if `tick` returns false.
   Result<GroupMoments> Collect(LinearGroup group, const LayerWeights& quantized,
                                const LayerWeights& original, const Calibration::Tick& tick);
   // B of a linear of the group, [rows][columns]; empty without corrections.
@@ -72,7 +76,8 @@ class PairedCalibration {
                                const Linear& original,
                                const std::vector<float>& reconstructed) const;
 
-  // Takes both models' states through a sub-block whose linears are quantized.
+  // Takes both models' states through a sub-block whose linears are quantized, each as far as
+  // Collect did not.
   Status Advance(BlockPart part, const LayerWeights& quantized, const LayerWeights& original,
                  const Calibration::Tick& tick);
 
@@ -85,12 +90,21 @@ class PairedCalibration {
  private:
   PairedCalibration() = default;
   void RunToGroup(Calibration& model, size_t window, LinearGroup group, const LayerWeights& layer,
-                  std::vector<float>* x);
-  void OutputErrors(size_t window, const Linear& original, std::vector<float>* e);
+                  float* x);
+  void RunThroughGroup(size_t window, LinearGroup group, const LayerWeights& layer, float* x);
+  void CollectErrors(size_t window, LinearGroup group, const LayerWeights& original, const float* x,
+                     float* e);
+  void AdvanceStudent(size_t window, BlockPart part, const LayerWeights& quantized);
 
   CorrectionOptions options_;
+  bool pre_norm_ = true;
   std::unique_ptr<Calibration> student_, teacher_;
   std::vector<float> scratch_;  // states of one window
+  std::vector<float> inputs_of_window_, outputs_;
+  // What Collect did of the next Advance.
+  std::optional<BlockPart> teacher_ahead_;  // the float model's states are behind this sub-block
+  std::optional<BlockPart> kept_;           // the sub-block's last inputs are in kept_inputs_
+  std::vector<uint16_t> kept_inputs_;       // of the quantized model, [tokens][columns], bfloat16
 };
 
 }  // namespace sdq::converter

@@ -279,6 +279,39 @@ TEST_CASE("paired calibration: the parts of a block are the block") {
   CHECK(parts == whole);
 }
 
+TEST_CASE("paired calibration: what Collect did already, Advance leaves out") {
+  const std::string config = GENERATE(as<std::string>(), kLlama, OptConfig(true), OptConfig(false));
+  const auto precision = GENERATE(kernels::Precision::kSingle, kernels::Precision::kRounded);
+  const Fixture f(config);
+  for (const auto* layer : {f.original.get(), f.quantized.get()}) {
+    for (const auto& linear : layer->linears()) linear.linear->dense.precision = precision;
+  }
+  const LayerWeights& original = f.original->weights();
+  const LayerWeights& quantized = f.quantized->weights();
+  const auto after = [&](bool collect) {
+    const auto paired = f.Paired({0.5, 0.25});
+    for (const auto& [group, part] : {std::pair(LinearGroup::kAttnOut, BlockPart::kAttention),
+                                      std::pair(LinearGroup::kFfnMid, BlockPart::kFeedForward)}) {
+      if (collect) {
+        REQUIRE(paired->Collect(group, quantized, original, {}).ok());
+        CHECK_FALSE(paired->Collect(group, quantized, original, {}).ok());
+      }
+      REQUIRE(paired->Advance(part, quantized, original, {}).ok());
+    }
+    auto moments = paired->Collect(LinearGroup::kAttnIn, quantized, original, {});
+    REQUIRE(moments.ok());
+    return std::move(*moments);
+  };
+  const GroupMoments apart = after(false), together = after(true);
+  if (precision == kernels::Precision::kSingle) {
+    CHECK(apart.hessian == together.hessian);
+    CHECK(apart.cross == together.cross);
+  } else {
+    CHECK(Distance(apart.hessian, together.hessian) < 0.01);
+    CHECK(Distance(apart.cross, together.cross) < 0.05);
+  }
+}
+
 TEST_CASE("paired calibration: same moments for any number of threads, and it can be cancelled") {
   const Fixture f(kLlama);
   const auto collect = [&](size_t threads) {
