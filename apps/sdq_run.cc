@@ -13,6 +13,7 @@
 
 #include "apps/support/app.h"
 #include "apps/support/model_bytes.h"
+#include "apps/support/process_memory.h"
 #include "fmt/format.h"
 #include "kernels/dispatch.h"
 #include "kernels/parallel.h"
@@ -80,6 +81,10 @@ void Declare(CLI::App& app, Options& o) {
   app.add_flag("-q,--quiet", o.quiet, "no memory and speed lines on stderr");
   app.add_flag("--json", o.json, "print one JSON object at the end instead of streaming");
 }
+
+// What the process may hold beside the model, the session and what loading them left on the heap:
+// code and libraries (5 MiB), stacks, the text.
+constexpr uint64_t kProgramBytes = uint64_t{8} << 20;
 
 struct Timings {
   double load_seconds = 0;
@@ -153,6 +158,9 @@ class Run {
     session.kv = options_.kv_type == "f32" ? kernels::KvType::kF32 : kernels::KvType::kF16;
     SDQ_ASSIGN_OR_RETURN(session_, Session::Create(*model_, session));
     timings_.load_seconds = launch_.seconds();
+    const MemoryPlan& memory = session_->memory();
+    resident_limit_ = memory.file_bytes + memory.kv_bytes + memory.workspace_bytes +
+                      ReadProcessMemory().anonymous + kProgramBytes;
     if (!options_.quiet) PrintPlan();
     return Status::Ok();
   }
@@ -270,10 +278,11 @@ class Run {
 
   void PrintPlan() const {
     const MemoryPlan& memory = session_->memory();
-    Say(fmt::format("{}: {} mapped, KV cache {} ({} positions), workspace {}; {} {}, {}\n",
-                    options_.model, HumanBytes(memory.file_bytes), HumanBytes(memory.kv_bytes),
-                    session_->context(), HumanBytes(memory.workspace_bytes), kernels::Threads(),
-                    kernels::Threads() == 1 ? "thread" : "threads", kernels::TargetName()));
+    Say(fmt::format(
+        "{}: {} mapped, KV cache {} ({} positions), workspace {}: at most {} resident; {} {}, {}\n",
+        options_.model, HumanBytes(memory.file_bytes), HumanBytes(memory.kv_bytes),
+        session_->context(), HumanBytes(memory.workspace_bytes), HumanBytes(resident_limit_),
+        kernels::Threads(), kernels::Threads() == 1 ? "thread" : "threads", kernels::TargetName()));
   }
 
   void PrintTimings() const {
@@ -283,11 +292,12 @@ class Run {
         "\nload     {:8.1f} ms\n"
         "prefill  {:8.1f} ms  {:5} tokens  {:8.1f} tokens/s\n"
         "decode   {:8.1f} ms  {:5} tokens  {:8.1f} tokens/s  {:.2f} GB/s of weights\n"
-        "first token after {:.1f} ms; ended by: {}\n",
+        "first token after {:.1f} ms; peak {} resident; ended by: {}\n",
         1e3 * timings_.load_seconds, 1e3 * timings_.prefill_seconds, timings_.prefill_tokens,
         Rate(double(timings_.prefill_tokens), timings_.prefill_seconds),
         1e3 * timings_.decode_seconds, timings_.decode_tokens, decode_rate,
-        decode_rate * bytes * 1e-9, 1e3 * timings_.first_token_seconds, finish_reason_));
+        decode_rate * bytes * 1e-9, 1e3 * timings_.first_token_seconds,
+        HumanBytes(ReadProcessMemory().peak_resident), finish_reason_));
   }
 
   std::string ToJson(const std::string& prompt) const {
@@ -301,10 +311,16 @@ class Run {
     json["finish_reason"] = finish_reason_;
     json["load_ms"] = 1e3 * timings_.load_seconds;
     json["first_token_ms"] = 1e3 * timings_.first_token_seconds;
+    json["prefill_ms"] = 1e3 * timings_.prefill_seconds;
     json["prefill_tokens_per_second"] =
         Rate(double(timings_.prefill_tokens), timings_.prefill_seconds);
     json["decode_tokens_per_second"] = decode_rate;
     json["gigabytes_per_second"] = decode_rate * double(WeightBytesPerToken(*model_)) * 1e-9;
+    const MemoryPlan& memory = session_->memory();
+    json["file_bytes"] = memory.file_bytes;
+    json["kv_bytes"] = memory.kv_bytes;
+    json["resident_limit_bytes"] = resident_limit_;
+    json["resident_peak_bytes"] = ReadProcessMemory().peak_resident;
     return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   }
 
@@ -313,6 +329,7 @@ class Run {
   std::unique_ptr<Model> model_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<Session> session_;
+  uint64_t resident_limit_ = 0;   // stated before the work begins
   std::vector<TokenId> history_;  // prompt and generated tokens
   size_t generated_ = 0;
   Utf8Stream utf8_;

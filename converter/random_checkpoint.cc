@@ -10,6 +10,7 @@
 #include "converter/hf_checkpoint.h"
 #include "converter/hf_config.h"
 #include "converter/random_bits.h"
+#include "converter/tokenizer_import.h"
 #include "kernels/parallel.h"
 
 namespace sdq::converter {
@@ -29,8 +30,12 @@ int CentredByteSum(uint64_t word) {
 
 class RandomCheckpoint : public Checkpoint {
  public:
-  RandomCheckpoint(HfConfig config, uint64_t seed, uint64_t config_bytes)
-      : config_(std::move(config)), seed_(seed), config_bytes_(config_bytes) {
+  // folder: of the tokenizer; empty: there is none.
+  RandomCheckpoint(HfConfig config, std::string folder, uint64_t seed, uint64_t config_bytes)
+      : config_(std::move(config)),
+        folder_(std::move(folder)),
+        seed_(seed),
+        config_bytes_(config_bytes) {
     for (const TensorShape& shape : ExpectedTensors(config_.model)) {
       if (shape.optional && !config_.norm_affine) continue;
       elements_[shape.name] = uint64_t(shape.rows) * uint64_t(shape.columns);
@@ -44,7 +49,8 @@ class RandomCheckpoint : public Checkpoint {
 
   const ModelConfig& config() const override { return config_.model; }
   Result<TokenizerSpec> LoadTokenizer() const override {
-    return Status::NotFound("a random model has no tokenizer");
+    if (folder_.empty()) return Status::NotFound("a random model has no tokenizer");
+    return ImportTokenizer(folder_, config_.model.vocab_size);
   }
   bool Has(const std::string& name) const override { return elements_.contains(name); }
   std::string StoredType(const std::string&) const override { return "f16"; }
@@ -83,6 +89,7 @@ class RandomCheckpoint : public Checkpoint {
 
  private:
   HfConfig config_;
+  std::string folder_;
   uint64_t seed_;
   uint64_t config_bytes_;
   std::map<std::string, uint64_t> elements_;  // by canonical name
@@ -93,12 +100,12 @@ class RandomCheckpoint : public Checkpoint {
 Result<std::unique_ptr<Checkpoint>> OpenRandomCheckpoint(const std::string& config_path,
                                                          uint64_t seed) {
   std::error_code error;
-  const std::string path =
-      fs::is_directory(config_path, error) ? config_path + "/config.json" : config_path;
+  const bool is_folder = fs::is_directory(config_path, error);
+  const std::string path = is_folder ? config_path + "/config.json" : config_path;
   SDQ_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path));
   SDQ_ASSIGN_OR_RETURN(HfConfig config, ParseHfConfig(text, path));
-  return std::unique_ptr<Checkpoint>(
-      std::make_unique<RandomCheckpoint>(std::move(config), seed, text.size()));
+  return std::unique_ptr<Checkpoint>(std::make_unique<RandomCheckpoint>(
+      std::move(config), is_folder ? config_path : std::string(), seed, text.size()));
 }
 
 }  // namespace sdq::converter

@@ -14,7 +14,8 @@ namespace sdq::converter {
 // `config_path` is a config.json, or the folder of one. Every tensor is generated when it is read,
 // from the seed and its name alone: the same values in any order of reading, on any machine.
 // Weights and biases are nearly Gaussian (sum of eight uniform bytes), mean 0, standard deviation
-// 0.0255, exact in f16; gains of norms are 1. There is no tokenizer (kNotFound).
+// 0.0255, exact in f16; gains of norms are 1. The tokenizer is that of the folder, if a folder was
+// given and has one (else kNotFound).
 Result<std::unique_ptr<Checkpoint>> OpenRandomCheckpoint(const std::string& config_path,
                                                          uint64_t seed);
 

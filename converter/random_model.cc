@@ -10,6 +10,7 @@
 #include <numeric>
 #include <utility>
 
+#include "converter/conversion_metadata.h"
 #include "converter/dense_tensor.h"
 #include "converter/random_bits.h"
 #include "converter/stored_shape.h"
@@ -147,7 +148,8 @@ class RandomModel {
       SDQ_RETURN_IF_ERROR(Add(tensors[i]));
     }
     FinishReport();
-    SDQ_RETURN_IF_ERROR(writer_->Finish(MakeMetadata()));
+    SDQ_ASSIGN_OR_RETURN(const format::Metadata metadata, MakeMetadata());
+    SDQ_RETURN_IF_ERROR(writer_->Finish(metadata));
     report_.file_bytes = writer_->bytes_written();
     return std::move(report_);
   }
@@ -205,10 +207,8 @@ class RandomModel {
     report_.bits_per_weight /= weights;
   }
 
-  format::Metadata MakeMetadata() const {
-    format::Metadata metadata;
-    shape_.config().Store(&metadata);
-    shape_.StoreExtras(&metadata);
+  Result<format::Metadata> MakeMetadata() const {
+    SDQ_ASSIGN_OR_RETURN(format::Metadata metadata, CheckpointMetadata(shape_));
     metadata.Set("quantization.method", std::string(MethodName(options_.method)));
     metadata.Set("quantization.alphabet", std::string(AlphabetName(options_.alphabet)));
     metadata.Set("quantization.target_osr", options_.osr);

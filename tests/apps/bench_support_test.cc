@@ -4,12 +4,25 @@
 #include <vector>
 
 #include "apps/support/machine.h"
+#include "apps/support/process_memory.h"
 #include "apps/support/statistics.h"
 #include "apps/support/table.h"
 #include "kernels/dispatch.h"
 
 namespace sdq::apps {
 namespace {
+
+TEST_CASE("process memory: lines of the status file, zeros without them") {
+  const ProcessMemory memory =
+      ParseProcessStatus("Name:\tx\nVmHWM:\t    7208 kB\nRssAnon:\t 956 kB\nRssFile:\t1 kB\n");
+  CHECK(memory.peak_resident == 7208 * 1024);
+  CHECK(memory.anonymous == 956 * 1024);
+  CHECK(ParseProcessStatus("Name:\tx\nVmHWM:").peak_resident == 0);
+  CHECK(ParseProcessStatus("").anonymous == 0);
+  const std::vector<char> held(size_t{32} << 20, 'x');  // written, hence resident
+  const ProcessMemory now = ReadProcessMemory();
+  if (now.peak_resident != 0) CHECK(now.anonymous >= held.size());
+}
 
 TEST_CASE("statistics: mean, sample deviation, median") {
   const Summary odd = Summarize(std::vector<double>{5, 1, 3});

@@ -35,7 +35,11 @@ TEST_CASE("checkpoint: a random one has all tensors in their shapes") {
     CHECK(Values(*random, shape.name).size() == stored.size());
     CHECK(random->Has(shape.name + ".bias") == (*real)->Has(shape.name + ".bias"));
   }
-  CHECK(random->LoadTokenizer().status().code() == StatusCode::kNotFound);
+  // The tokenizer of the folder, none of the config alone.
+  CHECK(random->LoadTokenizer()->tokens == (*real)->LoadTokenizer()->tokens);
+  const auto alone = OpenRandomCheckpoint(test::BundledModel(model) + "/config.json", 1);
+  REQUIRE(alone.ok());
+  CHECK((*alone)->LoadTokenizer().status().code() == StatusCode::kNotFound);
   CHECK(random->Read("nothing", &stored).code() == StatusCode::kNotFound);
 }
 
