@@ -1,4 +1,4 @@
-// Segment products, per target, from 16-entry byte shuffles and byte-wise bit counts.
+// Segment products by look-up tables, per target, from 16-entry byte shuffles.
 #if defined(SDQ_KERNELS_STREAM_KERNELS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef SDQ_KERNELS_STREAM_KERNELS_INL_H_
 #undef SDQ_KERNELS_STREAM_KERNELS_INL_H_
@@ -7,10 +7,9 @@
 #endif
 
 #include <algorithm>
-#include <array>
-#include <cstring>
 
 #include "hwy/highway.h"
+#include "kernels/popcount_kernels-inl.h"
 #include "kernels/reference.h"
 #include "kernels/stream_kernels.h"
 #include "kernels/stream_sums-inl.h"
@@ -24,16 +23,6 @@ const StreamKernels* StreamTable() { return &ReferenceStreamKernels(); }
 
 #else
 namespace hn = hwy::HWY_NAMESPACE;
-
-// AccumulateTile, for sums at an aligned address.
-HWY_INLINE void AccumulateRows(const int32_t* sums, float scale, float* acc) {
-  const Rows rows;
-  const hn::RebindToFloat<Rows> d;
-  for (size_t r = 0; r < 16; r += hn::Lanes(rows)) {
-    const auto product = hn::Mul(hn::Set(d, scale), hn::ConvertTo(d, hn::Load(rows, sums + r)));
-    hn::StoreU(hn::Add(hn::LoadU(d, acc + r), product), d, acc + r);
-  }
-}
 
 // Two entries of each byte of x, from the tables at `tables`: 8 binary samples per byte.
 struct NibbleStep {
@@ -196,110 +185,6 @@ HWY_INLINE void TableSegment(const SegmentArgs& args) {
 
 void NibbleSegment(const SegmentArgs& args) { TableSegment<NibbleStep>(args); }
 void TritSegment(const SegmentArgs& args) { TableSegment<TritStep>(args); }
-
-// ---- Bit-planes ----
-
-using Row16 = hn::CappedTag<uint8_t, 16>;  // one byte of each of 16 rows
-
-HWY_INLINE hn::Vec<Row16> CountUnder(hn::Vec<Row16> mask, uint8_t plane) {
-  return hn::PopulationCount(hn::And(mask, hn::Set(Row16(), plane)));
-}
-
-HWY_INLINE hn::Vec<Row16> TwicePlus(hn::Vec<Row16> v, hn::Vec<Row16> w) {
-  return hn::Add(hn::Add(v, v), w);
-}
-
-// Sums of the 8-bit values under the set bits of 16 rows. Planes 0-3 and 4-7 are weighed within
-// bytes (at most 8 * 15); plane 7 counts -8 there, kept non-negative by a bias of 64.
-void MaskedSums(const uint8_t* bits, const uint8_t* planes, size_t bytes, int32_t* sums) {
-  const Row16 d;
-  const hn::Repartition<uint16_t, Row16> dw;
-  auto low_all = hn::Zero(dw), low_odd = low_all, high_all = low_all, high_odd = low_all;
-  for (size_t k = 0; k < bytes; ++k) {
-    const auto x = hn::LoadU(d, bits + 16 * k);
-    const uint8_t* p = planes + 8 * k;
-    auto low = TwicePlus(CountUnder(x, p[3]), CountUnder(x, p[2]));
-    low = TwicePlus(TwicePlus(low, CountUnder(x, p[1])), CountUnder(x, p[0]));
-    const auto sign = CountUnder(x, p[7]);
-    auto high = hn::Sub(CountUnder(x, p[6]), hn::Add(sign, sign));
-    high = TwicePlus(TwicePlus(high, CountUnder(x, p[5])), CountUnder(x, p[4]));
-    const auto low_words = hn::BitCast(dw, low);
-    const auto high_words = hn::BitCast(dw, hn::Add(high, hn::Set(d, uint8_t{64})));
-    low_all = hn::Add(low_all, low_words);
-    low_odd = hn::Add(low_odd, hn::ShiftRight<8>(low_words));
-    high_all = hn::Add(high_all, high_words);
-    high_odd = hn::Add(high_odd, hn::ShiftRight<8>(high_words));
-  }
-  uint16_t even[2][8], odd[2][8];
-  hn::StoreU(hn::Sub(low_all, hn::ShiftLeft<8>(low_odd)), dw, even[0]);
-  hn::StoreU(low_odd, dw, odd[0]);
-  hn::StoreU(hn::Sub(high_all, hn::ShiftLeft<8>(high_odd)), dw, even[1]);
-  hn::StoreU(high_odd, dw, odd[1]);
-  const int32_t bias = static_cast<int32_t>(64 * bytes);
-  for (size_t r = 0; r < 8; ++r) {
-    sums[2 * r] = even[0][r] + 16 * (even[1][r] - bias);
-    sums[2 * r + 1] = odd[0][r] + 16 * (odd[1][r] - bias);
-  }
-}
-
-HWY_INLINE void FinishPlanes(const SegmentArgs& args, size_t tile, size_t token,
-                             const int32_t* sums) {
-  AccumulateTile(sums, TokenScale(args, token), args.acc + token * args.acc_stride + tile * 16);
-}
-
-HWY_INLINE void SignedSums(const uint8_t* plus_bits, const uint8_t* minus_bits,
-                           const uint8_t* planes, size_t bytes, int32_t* sums) {
-  MaskedSums(plus_bits, planes + kPlaneHeaderBytes, bytes, sums);
-  if (minus_bits == nullptr) {  // +-1: twice the sum under the bits, minus the sum of all
-    int32_t all = 0;
-    std::memcpy(&all, planes, sizeof(all));
-    for (size_t r = 0; r < 16; ++r) sums[r] = 2 * sums[r] - all;
-    return;
-  }
-  int32_t minus[16];
-  MaskedSums(minus_bits, planes + kPlaneHeaderBytes, bytes, minus);
-  for (size_t r = 0; r < 16; ++r) sums[r] -= minus[r];
-}
-
-void PopcountSegment(const SegmentArgs& args) {
-  for (size_t tile = 0; tile < args.tiles; ++tile) {
-    const uint8_t* bits = args.bits + tile * args.tile_stride;
-    const uint8_t* minus = args.plane_stride == 0 ? nullptr : bits + args.plane_stride;
-    for (size_t token = 0; token < args.tokens; ++token) {
-      int32_t sums[16];
-      SignedSums(bits, minus, args.tables + token * args.token_stride, args.bytes, sums);
-      FinishPlanes(args, tile, token, sums);
-    }
-  }
-}
-
-// UnpackTrits of every byte.
-struct TritPlanes {
-  std::array<uint8_t, 256> plus{}, minus{};
-  TritPlanes() {
-    for (size_t byte = 0; byte < 256; ++byte) {
-      UnpackTrits(static_cast<uint8_t>(byte), &plus[byte], &minus[byte]);
-    }
-  }
-};
-
-void PopcountTritSegment(const SegmentArgs& args) {
-  static const TritPlanes unpacked;
-  constexpr size_t kMostBytes = kSegmentSamplesPacked / 5 * 16;
-  uint8_t plus[kMostBytes], minus[kMostBytes];
-  for (size_t tile = 0; tile < args.tiles; ++tile) {
-    const uint8_t* bits = args.bits + tile * args.tile_stride;
-    for (size_t i = 0; i < args.bytes * 16; ++i) {
-      plus[i] = unpacked.plus[bits[i]];
-      minus[i] = unpacked.minus[bits[i]];
-    }
-    for (size_t token = 0; token < args.tokens; ++token) {
-      int32_t sums[16];
-      SignedSums(plus, minus, args.tables + token * args.token_stride, args.bytes, sums);
-      FinishPlanes(args, tile, token, sums);
-    }
-  }
-}
 
 const StreamKernels* StreamTable() {
   static constexpr StreamKernels kernels = {NibbleSegment, TritSegment, PopcountSegment,

@@ -51,6 +51,16 @@ HWY_INLINE void AddRows(hn::Vec<RowWords> first, hn::Vec<RowWords> second, int32
   }
 }
 
+// AccumulateTile, for sums at an aligned address.
+HWY_INLINE void AccumulateRows(const int32_t* sums, float scale, float* acc) {
+  const Rows rows;
+  const hn::RebindToFloat<Rows> d;
+  for (size_t r = 0; r < 16; r += hn::Lanes(rows)) {
+    const auto product = hn::Mul(hn::Set(d, scale), hn::ConvertTo(d, hn::Load(rows, sums + r)));
+    hn::StoreU(hn::Add(hn::LoadU(d, acc + r), product), d, acc + r);
+  }
+}
+
 #if HWY_TARGET == HWY_NEON
 
 // NEON adds bytes to words in one instruction, half a vector at a time.
