@@ -161,20 +161,28 @@ class RandomModel {
     if (tensor.is_linear && shape_.Has(tensor.name + ".bias")) {
       SDQ_RETURN_IF_ERROR(shape_.Read(tensor.name + ".bias", &bias));
     }
-    if (tensor.is_linear && tensor.name.starts_with("layers.")) return AddStream(tensor, bias);
+    if (tensor.is_linear && tensor.name.starts_with("layers.")) {
+      const auto found = rates_.find(tensor.name);
+      return AddStream(tensor,
+                       found != rates_.end() ? found->second : NearestRate(options_.osr, 16), bias,
+                       &report_.linears);
+    }
+    const TableStorage* table = TableStorageOf(options_, tensor.name);
+    if (table != nullptr && table->type == TableType::kStream) {
+      return AddStream(tensor, table->rate, {}, &report_.tables);
+    }
     std::vector<float> values;
     SDQ_RETURN_IF_ERROR(shape_.Read(tensor.name, &values));
     return WriteDense(*writer_, tensor.name, uint32_t(tensor.rows), uint32_t(tensor.columns),
                       values, StoredDenseType(shape_, options_, tensor), bias);
   }
 
-  Status AddStream(const TensorShape& tensor, const std::vector<float>& bias) {
+  Status AddStream(const TensorShape& tensor, Rate rate, const std::vector<float>& bias,
+                   std::vector<LinearReport>* reports) {
     EncodedLinear linear;
     linear.rows = uint32_t(tensor.rows);
     linear.columns = uint32_t(tensor.columns);
     linear.alphabet = options_.alphabet;
-    const auto found = rates_.find(tensor.name);
-    const Rate rate = found != rates_.end() ? found->second : NearestRate(options_.osr, 16);
     Result<StreamShape> stream = DescribeStream(options_, linear.columns, rate);
     if (!stream.ok()) return std::move(stream).status().Annotate(tensor.name);
     linear.rotation = stream->rotation;
@@ -190,8 +198,8 @@ class RandomModel {
     format::StreamView view = linear.View(tensor.name);
     view.bias = bias;
     SDQ_RETURN_IF_ERROR(writer_->Add(view));
-    report_.linears.push_back({tensor.name, linear.rows, linear.columns, linear.decimator.osr(),
-                               linear.BitsPerWeight(), 0.0});
+    reports->push_back({tensor.name, linear.rows, linear.columns, linear.decimator.osr(),
+                        linear.BitsPerWeight(), 0.0});
     return Status::Ok();
   }
 

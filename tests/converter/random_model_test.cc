@@ -83,7 +83,8 @@ TEST_CASE("random model: the bytes of a real conversion, tensor by tensor") {
   const Method method = GENERATE(Method::kTrellis, Method::kPublished);
   const test::TemporaryFolder folder;
   const auto shape = SmallShape(folder);
-  const ConvertOptions options = Options(method, alphabet);
+  ConvertOptions options = Options(method, alphabet);
+  if (method == Method::kTrellis) options.embeddings = {TableType::kStream, {3, 2}};
   REQUIRE(WriteRandomModel(*shape, options, folder / "made_up.sdq", {}).ok());
   REQUIRE(Convert(*shape, options, folder / "encoded.sdq", {}).ok());
   const auto made_up_bytes = format::MappedFile::Open(folder / "made_up.sdq");

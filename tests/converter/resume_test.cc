@@ -1,6 +1,7 @@
 // Interrupted conversions: what a journal keeps is not done again, and the file is the same.
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <memory>
 #include <set>
 #include <string>
@@ -126,6 +127,30 @@ TEST_CASE("resume: the second method, with calibration and without, has the same
                                  format::Alphabet::kTernaryPacked);
   const bool calibration = GENERATE(false, true);
   CheckEveryInterruption(kLlama, Options(Method::kTrellis, alphabet, calibration));
+}
+
+TEST_CASE("resume: embeddings and head as bitstreams are kept too") {
+  std::string untied = kLlama;
+  const std::string tied = "\"tie_word_embeddings\": true";
+  untied.replace(untied.find(tied), tied.size(), "\"tie_word_embeddings\": false");
+  ConvertOptions options = Options(Method::kTrellis, format::Alphabet::kBinary, true);
+  options.embeddings = {TableType::kStream, {5, 2}};
+  options.head = {TableType::kStream, {3, 1}};
+  CheckEveryInterruption(untied.c_str(), options);
+
+  // A journal of tables at other rates is none of this conversion.
+  const test::TemporaryFolder folder;
+  const auto checkpoint = OpenShape(folder, untied);
+  const std::string path = folder / "m.sdq";
+  auto journal = OpenJournal(path, false);
+  options.journal = journal.get();
+  CHECK(ConvertTo(*checkpoint, options, path, 0).status.code() == StatusCode::kCancelled);
+  CHECK(journal->Has("table embed.tokens"));
+  CHECK(journal->Has("table head"));
+  options.head.rate = {2, 1};
+  const Run other = ConvertTo(*checkpoint, options, path);
+  CHECK(other.status.code() == StatusCode::kCorrupt);
+  CHECK(other.status.message().find("head is not one of this conversion") != std::string::npos);
 }
 
 TEST_CASE("resume: biases that calibration moved come back") {
@@ -363,6 +388,26 @@ TEST_CASE("journal: calibration text and sensitivities come back, damaged ones d
   CHECK((*decoded)[0].row_costs == std::vector<double>{1, 2, 3});
   CHECK((*decoded)[1].losses.empty());
   CHECK(DecodeSensitivities(std::span(bytes).first(bytes.size() - 1)).status().code() ==
+        StatusCode::kCorrupt);
+}
+
+TEST_CASE("journal: sensitivities of tables come back, damaged ones do not") {
+  const std::vector<TableSensitivity> tables = {{"embed.tokens", {1, 2, 2, 4}, {0.5, 0.25}, 0.125},
+                                                {"head", {}, {}, 0}};
+  const std::vector<uint8_t> bytes = EncodeTableSensitivities(tables);
+  const auto decoded = DecodeTableSensitivities(bytes);
+  REQUIRE(decoded.ok());
+  REQUIRE(decoded->size() == 2);
+  CHECK((*decoded)[0].name == "embed.tokens");
+  CHECK((*decoded)[0].hessian == std::vector<double>{1, 2, 2, 4});
+  CHECK((*decoded)[0].losses == std::vector<double>{0.5, 0.25});
+  CHECK((*decoded)[0].eight_bit_loss == 0.125);
+  CHECK((*decoded)[1].name == "head");
+  CHECK(DecodeTableSensitivities(std::span(bytes).first(bytes.size() - 1)).status().code() ==
+        StatusCode::kCorrupt);
+  std::vector<TableSensitivity> infinite = tables;
+  infinite[0].hessian[2] = INFINITY;
+  CHECK(DecodeTableSensitivities(EncodeTableSensitivities(infinite)).status().code() ==
         StatusCode::kCorrupt);
 }
 
