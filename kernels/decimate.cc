@@ -8,13 +8,19 @@ namespace sdq::kernels {
 namespace {
 
 void DecimatePolyphase(const MapSpec& spec, const float* samples, size_t columns, float* w) {
+  // end = lead + floor((i + 1) P / Q) and the phase i mod Q, without a division for each column.
+  const size_t whole = spec.osr_num / spec.osr_den, part = spec.osr_num % spec.osr_den;
+  size_t end = spec.lead, remainder = 0, phase = 0;
   for (size_t i = 0; i < columns; ++i) {
-    const size_t end = spec.lead + (i + 1) * spec.osr_num / spec.osr_den;
-    const float* taps = spec.taps.data() + i % spec.osr_den * spec.window;
+    remainder += part;
+    const bool carry = remainder >= spec.osr_den;
+    if (carry) remainder -= spec.osr_den;
+    end += whole + (carry ? 1 : 0);
+    const float* taps = spec.taps.data() + phase * spec.window;
+    if (++phase == spec.osr_den) phase = 0;
+    const size_t terms = std::min<size_t>(spec.window, end);
     double sum = 0.0;
-    for (size_t k = 0; k < std::min<size_t>(spec.window, end); ++k) {
-      sum += double(taps[k]) * double(samples[end - 1 - k]);
-    }
+    for (size_t k = 0; k < terms; ++k) sum += double(taps[k]) * double(samples[end - 1 - k]);
     w[i] = static_cast<float>(sum);
   }
 }

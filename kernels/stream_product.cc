@@ -226,23 +226,28 @@ class RowSamples {
     const size_t minus = layout_.row_bytes * kTileRows;
     for (const Segment& segment : layout_.segments) {
       const uint8_t* at = bytes + segment.first_byte * kTileRows;
-      for (size_t i = 0; i < segment.samples; ++i) {
-        float& sample = q[segment.first_sample + i];
+      float* samples = q + segment.first_sample;
+      const size_t per_byte = packing_ == Packing::kTernaryPacked ? 5 : 8;
+      for (size_t i = 0; i < segment.samples; i += per_byte, at += kTileRows) {
+        const size_t count = std::min(per_byte, segment.samples - i);
         if (packing_ == Packing::kTernaryPacked) {
           uint8_t plus_bits = 0, minus_bits = 0;
-          UnpackTrits(at[i / 5 * kTileRows], &plus_bits, &minus_bits);
-          sample = float((plus_bits >> i % 5 & 1) - (minus_bits >> i % 5 & 1));
+          UnpackTrits(*at, &plus_bits, &minus_bits);
+          Spread(plus_bits, minus_bits, count, samples + i);
         } else {
-          const int bit = at[i / 8 * kTileRows] >> i % 8 & 1;
-          sample = packing_ == Packing::kBinary
-                       ? float(2 * bit - 1)
-                       : float(bit - (at[minus + i / 8 * kTileRows] >> i % 8 & 1));
+          const uint8_t minus_bits = packing_ == Packing::kBinary ? uint8_t(~*at) : at[minus];
+          Spread(*at, minus_bits, count, samples + i);
         }
       }
     }
   }
 
  private:
+  // Bit i of plus less that of minus.
+  static void Spread(unsigned plus, unsigned minus, size_t count, float* samples) {
+    for (size_t i = 0; i < count; ++i) samples[i] = float(int(plus >> i & 1) - int(minus >> i & 1));
+  }
+
   const StreamMatrix& w_;
   const StreamLayout& layout_;
   Packing packing_;
