@@ -29,7 +29,7 @@ struct Options {
   std::vector<size_t> threads;
   size_t repetitions = 5;
   size_t batch = 64;
-  std::string kv_type = "f16";
+  kernels::KvType kv_type = kernels::KvType::kF16;
   std::vector<std::string> targets;
   std::string format = "md";
   bool roofline = false;
@@ -57,8 +57,7 @@ void Declare(CLI::App& app, Options& o) {
       ->check(IntegerFrom(1, 10000));
   app.add_option("-b,--batch-size", o.batch, "prompt tokens evaluated together (default 64)")
       ->check(IntegerFrom(1, 4096));
-  app.add_option("--kv", o.kv_type, "type of the KV cache: f16 (default) or f32")
-      ->check(CLI::IsMember({"f16", "f32"}));
+  AddKvOption(app, &o.kv_type);
   list("--kernels", o.targets,
        "instruction sets to compare by name, or 'all' that this machine runs (default: the best)");
   app.add_flag("--roofline", o.roofline, "print what bounds each phase");
@@ -164,7 +163,7 @@ class Bench {
   Status RunModel(const Model& model, const std::string& path) {
     SessionOptions session_options;
     session_options.batch = options_.batch;
-    session_options.kv = options_.kv_type == "f32" ? kernels::KvType::kF32 : kernels::KvType::kF16;
+    session_options.kv = options_.kv_type;
     for (const Test& test : tests_) {
       session_options.context = std::max(session_options.context, test.depth + test.tokens);
     }
@@ -248,9 +247,10 @@ class Bench {
   // Of the weights, and of the keys and values of the positions before.
   double BytesPerToken(const Context& context, const Test& test) const {
     const ModelConfig& config = context.model.config();
-    const double element = options_.kv_type == "f32" ? 4 : 2;
-    const double position_bytes =
-        2 * element * double(config.layers) * double(config.kv_heads * config.head_dim);
+    const double head_bytes =
+        double(kernels::KvElementBytes(options_.kv_type)) * double(config.head_dim) +
+        (options_.kv_type == kernels::KvType::kQ8 ? sizeof(float) : 0);
+    const double position_bytes = 2 * head_bytes * double(config.layers) * double(config.kv_heads);
     const double mean_length = double(test.depth) + double(test.tokens + 1) / 2;
     return double(WeightBytesPerToken(context.model)) + position_bytes * mean_length;
   }
@@ -268,7 +268,7 @@ class Bench {
       if (read > 0) percent = 100 * bytes_per_second / read;
     }
     results_.Add({context.file, 1e-6 * double(context.model.file().file_bytes()), BuildCommit(),
-                  CpuModel(), int64_t(context.threads), context.target, options_.kv_type,
+                  CpuModel(), int64_t(context.threads), context.target, KvName(options_.kv_type),
                   test.Name(), int64_t(options_.repetitions), rate.mean, rate.deviation,
                   rate.median, speed, bandwidth, read_from, percent});
     if (options_.roofline && read > 0) RecordRoofline(context, test, 1 / rate.median);

@@ -20,6 +20,7 @@ struct Options {
   size_t window = 512;
   size_t windows = 0;
   size_t batch = 64;
+  kernels::KvType kv = kernels::KvType::kF16;
   int threads = 0;
   bool json = false;
 };
@@ -37,6 +38,7 @@ void Declare(CLI::App& app, Options& options) {
       ->check(IntegerFrom(1));
   app.add_option("-b,--batch-size", options.batch, "positions evaluated together (default 64)")
       ->check(IntegerFrom(1, 4096));
+  AddKvOption(app, &options.kv);
   app.add_flag("--json", options.json, "print one JSON object");
   AddThreadsOption(app, &options.threads);
 }
@@ -91,6 +93,7 @@ Result<PerplexityResult> Evaluate(const Options& options) {
   evaluation.window = options.window;
   evaluation.max_windows = options.windows;
   evaluation.batch = options.batch;
+  evaluation.kv = options.kv;
   ProgressLine progress(!options.json);
   auto result =
       EvaluatePerplexity(*model, reference.get(), tokens, evaluation,

@@ -37,7 +37,7 @@ struct Options {
   int64_t seed = -1;
   SamplerOptions sampler;
   std::vector<std::string> reverse_prompts;
-  std::string kv_type = "f16";
+  kernels::KvType kv_type = kernels::KvType::kF16;
   bool ignore_eos = false;
   bool no_display_prompt = false;
   bool special = false;
@@ -71,8 +71,7 @@ void Declare(CLI::App& app, Options& o) {
   app.add_option("-r,--reverse-prompt", o.reverse_prompts,
                  "stop when this text was generated (may be given more than once)")
       ->allow_extra_args(false);
-  app.add_option("--kv", o.kv_type, "type of the KV cache: f16 (default) or f32")
-      ->check(CLI::IsMember({"f16", "f32"}));
+  AddKvOption(app, &o.kv_type);
   app.add_flag("--ignore-eos", o.ignore_eos, "go on after the end-of-text token");
   app.add_flag("--no-display-prompt", o.no_display_prompt, "print the generated text only");
   app.add_flag("--special", o.special, "show control tokens in the output");
@@ -155,7 +154,7 @@ class Run {
     SessionOptions session;
     session.context = options_.context;
     session.batch = options_.batch;
-    session.kv = options_.kv_type == "f32" ? kernels::KvType::kF32 : kernels::KvType::kF16;
+    session.kv = options_.kv_type;
     SDQ_ASSIGN_OR_RETURN(session_, Session::Create(*model_, session));
     timings_.load_seconds = launch_.seconds();
     const MemoryPlan& memory = session_->memory();

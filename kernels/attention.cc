@@ -1,10 +1,12 @@
 // Rotary embedding, KV cache rows and the attention of one head.
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 #include "kernels/float16.h"
+#include "kernels/segment_rounding.h"
 #include "kernels/vector_math.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -174,9 +176,22 @@ void MixShared(const float* const* weights, const typename Element::Raw* values,
   }
 }
 
+// x *= scales; nothing without scales.
+void MulInPlace(float* x, const float* scales, size_t n) {
+  if (scales == nullptr) return;
+  const FloatTag d;
+  size_t i = 0;
+  for (const size_t lanes = hn::Lanes(d); i + lanes <= n; i += lanes) {
+    hn::StoreU(hn::Mul(hn::LoadU(d, x + i), hn::LoadU(d, scales + i)), d, x + i);
+  }
+  for (; i < n; ++i) x[i] *= scales[i];
+}
+
 template <class Element, size_t kQueries>
-void Attend(const AttentionQuery* queries, const typename Element::Raw* keys,
-            const typename Element::Raw* values, size_t stride, size_t dim) {
+void Attend(const AttentionQuery* queries, const KvRows& rows, size_t dim) {
+  const auto* keys = static_cast<const typename Element::Raw*>(rows.keys);
+  const auto* values = static_cast<const typename Element::Raw*>(rows.values);
+  const size_t stride = rows.stride;
   const float* q[kQueries];
   float* scores[kQueries];
   float* out[kQueries];
@@ -197,7 +212,9 @@ void Attend(const AttentionQuery* queries, const typename Element::Raw* keys,
     for (size_t p = done; p < length; ++p) {
       scores[a][p] = Score<Element>(q[a], keys + p * stride, dim);
     }
+    MulInPlace(scores[a], rows.key_scales, length);
     sums[a] = ExpInPlace(scores[a], length, MaxOf(scores[a], length));
+    MulInPlace(scores[a], rows.value_scales, length);
   }
   MixShared<Element, kQueries>(scores, values, stride, shared, dim, out);
   for (size_t a = 0; a < kQueries; ++a) {
@@ -208,27 +225,21 @@ void Attend(const AttentionQuery* queries, const typename Element::Raw* keys,
 }
 
 template <class Element>
-void AttendAll(std::span<const AttentionQuery> queries, const void* keys, const void* values,
-               size_t stride, size_t dim) {
-  using Raw = typename Element::Raw;
-  const Raw* k = static_cast<const Raw*>(keys);
-  const Raw* v = static_cast<const Raw*>(values);
+void AttendAll(std::span<const AttentionQuery> queries, const KvRows& rows, size_t dim) {
   size_t i = 0;
-  for (; i + 4 <= queries.size(); i += 4) {
-    Attend<Element, 4>(queries.data() + i, k, v, stride, dim);
-  }
-  for (; i + 2 <= queries.size(); i += 2) {
-    Attend<Element, 2>(queries.data() + i, k, v, stride, dim);
-  }
-  for (; i < queries.size(); ++i) Attend<Element, 1>(queries.data() + i, k, v, stride, dim);
+  for (; i + 4 <= queries.size(); i += 4) Attend<Element, 4>(queries.data() + i, rows, dim);
+  for (; i + 2 <= queries.size(); i += 2) Attend<Element, 2>(queries.data() + i, rows, dim);
+  for (; i < queries.size(); ++i) Attend<Element, 1>(queries.data() + i, rows, dim);
 }
 
-void AttendTarget(std::span<const AttentionQuery> queries, const void* keys, const void* values,
-                  KvType type, size_t stride, size_t dim) {
-  if (type == KvType::kF32) {
-    AttendAll<ElementF32>(queries, keys, values, stride, dim);
-  } else {
-    AttendAll<ElementF16>(queries, keys, values, stride, dim);
+void AttendTarget(std::span<const AttentionQuery> queries, const KvRows& rows, size_t dim) {
+  switch (rows.type) {
+    case KvType::kF32:
+      return AttendAll<ElementF32>(queries, rows, dim);
+    case KvType::kF16:
+      return AttendAll<ElementF16>(queries, rows, dim);
+    case KvType::kQ8:
+      return AttendAll<ElementQ8>(queries, rows, dim);
   }
 }
 
@@ -254,15 +265,23 @@ void StoreKv(const float* src, size_t n, KvType type, void* dst) {
   }
 }
 
-void Attend(std::span<const AttentionQuery> queries, const void* keys, const void* values,
-            KvType type, size_t stride, size_t dim) {
-  HWY_DYNAMIC_DISPATCH(AttendTarget)(queries, keys, values, type, stride, dim);
+float StoreKvQ8(const float* src, size_t n, int8_t* dst) {
+  LargestMagnitude largest;
+  for (size_t i = 0; i < n; ++i) largest.Add(Magnitude(src[i]));
+  const SegmentRounding rounding(largest);
+  if (rounding.inverse == 0.0f) {
+    std::fill(dst, dst + n, int8_t{0});
+    return rounding.scale;
+  }
+  // Added to 1.5 * 2^23, a small number leaves itself, rounded, in the low bits.
+  for (size_t i = 0; i < n; ++i) {
+    dst[i] = static_cast<int8_t>(std::bit_cast<uint32_t>(src[i] * rounding.inverse + 0x1.8p23f));
+  }
+  return rounding.scale;
 }
 
-void AttendHead(const float* q, const void* keys, const void* values, KvType type, size_t stride,
-                size_t length, size_t dim, float* scores, float* out) {
-  const AttentionQuery query{q, length, scores, out};
-  Attend({&query, 1}, keys, values, type, stride, dim);
+void Attend(std::span<const AttentionQuery> queries, const KvRows& rows, size_t dim) {
+  HWY_DYNAMIC_DISPATCH(AttendTarget)(queries, rows, dim);
 }
 
 }  // namespace sdq::kernels

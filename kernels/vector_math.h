@@ -26,10 +26,27 @@ float Dot(const float* a, const float* b, size_t n);
 // turned by angle with cosine cos_sin[i] and sine cos_sin[dim/2 + i]. x: heads * dim.
 void Rotary(float* x, size_t heads, size_t dim, const float* cos_sin);
 
-// Rows of a KV cache in f32 or f16.
-enum class KvType : uint8_t { kF32 = 1, kF16 = 2 };
-// Converts n floats into cache elements at dst.
+// Elements of a KV cache. kQ8: int8, times one scale for each head of a position.
+enum class KvType : uint8_t { kF32 = 1, kF16 = 2, kQ8 = 3 };
+// Bytes of an element.
+constexpr size_t KvElementBytes(KvType type) {
+  return type == KvType::kF32 ? 4 : type == KvType::kF16 ? 2 : 1;
+}
+// Converts n floats into cache elements at dst; not for kQ8.
 void StoreKv(const float* src, size_t n, KvType type, void* dst);
+// A head's n floats as integers of at most 127 (nearest even) times the scale that is returned; a
+// value that is not finite makes the scale NaN.
+float StoreKvQ8(const float* src, size_t n, int8_t* dst);
+
+// The cached positions of one KV head: element (p, i) at p * stride + i, in elements of `type`.
+struct KvRows {
+  const void* keys = nullptr;
+  const void* values = nullptr;
+  KvType type = KvType::kF16;
+  size_t stride = 0;
+  const float* key_scales = nullptr;  // kQ8: one per position
+  const float* value_scales = nullptr;
+};
 
 // One query head over the first `length` cached positions of its KV head:
 //   out = softmax(q . K / scale-free: the caller has scaled q) V.
@@ -40,12 +57,8 @@ struct AttentionQuery {
   float* out = nullptr;     // dim floats
 };
 // Queries of one KV head, each as if alone, bit for bit; groups of four are fastest, of like
-// length. keys and values: element (p, i) at p * stride + i (in elements of `type`).
-void Attend(std::span<const AttentionQuery> queries, const void* keys, const void* values,
-            KvType type, size_t stride, size_t dim);
-// One query.
-void AttendHead(const float* q, const void* keys, const void* values, KvType type, size_t stride,
-                size_t length, size_t dim, float* scores, float* out);
+// length.
+void Attend(std::span<const AttentionQuery> queries, const KvRows& rows, size_t dim);
 
 }  // namespace sdq::kernels
 

@@ -9,25 +9,60 @@
 namespace sdq {
 namespace {
 
-size_t ElementBytes(kernels::KvType type) {
-  return type == kernels::KvType::kF16 ? sizeof(uint16_t) : sizeof(float);
+uint8_t* At(void* cache, kernels::KvType type, size_t element) {
+  return static_cast<uint8_t*>(cache) + element * kernels::KvElementBytes(type);
 }
 
-uint8_t* At(void* cache, kernels::KvType type, size_t element) {
-  return static_cast<uint8_t*>(cache) + element * ElementBytes(type);
+// The cached positions of a KV head.
+kernels::KvRows RowsOf(const KvLayer& kv, size_t kv_head, size_t dim, size_t kv_width) {
+  kernels::KvRows rows{At(kv.keys, kv.type, kv_head * dim), At(kv.values, kv.type, kv_head * dim),
+                       kv.type, kv_width};
+  if (kv.type == kernels::KvType::kQ8) {
+    rows.key_scales = kv.key_scales + kv_head * kv.scale_stride;
+    rows.value_scales = kv.value_scales + kv_head * kv.scale_stride;
+  }
+  return rows;
+}
+
+void Rotate(const KvLayer& kv, float* head) {
+  if (kv.rotation != nullptr) kv.rotation->Apply(head);
+}
+void RotateBack(const KvLayer& kv, float* head) {
+  if (kv.rotation != nullptr) kv.rotation->Inverse(head);
 }
 
 }  // namespace
 
-void StoreKeysAndValues(const float* keys, const float* values, size_t kv_width,
+void StoreKeysAndValues(const ModelConfig& config, float* keys, float* values,
                         size_t first_position, size_t tokens, const KvLayer& kv) {
-  const size_t first = first_position * kv_width;
-  kernels::StoreKv(keys, tokens * kv_width, kv.type, At(kv.keys, kv.type, first));
-  kernels::StoreKv(values, tokens * kv_width, kv.type, At(kv.values, kv.type, first));
+  const size_t dim = static_cast<size_t>(config.head_dim);
+  const size_t kv_heads = static_cast<size_t>(config.kv_heads);
+  const size_t kv_width = kv_heads * dim;
+  if (kv.type != kernels::KvType::kQ8) {
+    const size_t first = first_position * kv_width;
+    kernels::StoreKv(keys, tokens * kv_width, kv.type, At(kv.keys, kv.type, first));
+    kernels::StoreKv(values, tokens * kv_width, kv.type, At(kv.values, kv.type, first));
+    return;
+  }
+  const auto store = [&](float* x, void* cache, float* scales, size_t token, size_t head) {
+    float* from = x + token * kv_width + head * dim;
+    const size_t position = first_position + token;
+    Rotate(kv, from);
+    int8_t* to = static_cast<int8_t*>(cache) + position * kv_width + head * dim;
+    scales[head * kv.scale_stride + position] = kernels::StoreKvQ8(from, dim, to);
+  };
+  kernels::ParallelFor(tokens, 1, [&](size_t begin, size_t end, size_t) {
+    for (size_t t = begin; t < end; ++t) {
+      for (size_t head = 0; head < kv_heads; ++head) {
+        store(keys, kv.keys, kv.key_scales, t, head);
+        store(values, kv.values, kv.value_scales, t, head);
+      }
+    }
+  });
 }
 
 void Attend(const ModelConfig& config, const KvLayer& kv, size_t first_position, size_t tokens,
-            const float* q, BlockWorkspace::Buffers& buffers, float* out) {
+            float* q, BlockWorkspace::Buffers& buffers, float* out) {
   const size_t dim = static_cast<size_t>(config.head_dim);
   const size_t heads = static_cast<size_t>(config.heads);
   const size_t group = heads / static_cast<size_t>(config.kv_heads);
@@ -46,11 +81,11 @@ void Attend(const ModelConfig& config, const KvLayer& kv, size_t first_position,
       for (size_t j = 0; j < count; ++j) {
         const size_t token = (first + j) / group, head = kv_head * group + (first + j) % group;
         const size_t at = token * buffers.query + head * dim;
+        Rotate(kv, q + at);
         tile[j] = {q + at, first_position + token + 1, scores + j * buffers.score_stride, out + at};
       }
-      const size_t column = kv_head * dim;
-      kernels::Attend({tile.data(), count}, At(kv.keys, kv.type, column),
-                      At(kv.values, kv.type, column), kv.type, kv_width, dim);
+      kernels::Attend({tile.data(), count}, RowsOf(kv, kv_head, dim, kv_width), dim);
+      for (size_t j = 0; j < count; ++j) RotateBack(kv, tile[j].out);
     }
   };
   // Multiply-adds that are worth a hand-off.
@@ -61,7 +96,7 @@ void Attend(const ModelConfig& config, const KvLayer& kv, size_t first_position,
 }
 
 void AttendStep(const ModelConfig& config, std::span<const KvLayer> caches,
-                std::span<const size_t> positions, const float* q, BlockWorkspace::Buffers& buffers,
+                std::span<const size_t> positions, float* q, BlockWorkspace::Buffers& buffers,
                 float* out) {
   const size_t dim = static_cast<size_t>(config.head_dim);
   const size_t heads = static_cast<size_t>(config.heads);
@@ -72,9 +107,10 @@ void AttendStep(const ModelConfig& config, std::span<const KvLayer> caches,
       const size_t token = i / heads, head = i % heads;
       const KvLayer& kv = caches[token];
       const size_t at = token * buffers.query + head * dim;
-      const size_t column = head / group * dim;
-      kernels::AttendHead(q + at, At(kv.keys, kv.type, column), At(kv.values, kv.type, column),
-                          kv.type, buffers.kv, positions[token] + 1, dim, scores, out + at);
+      Rotate(kv, q + at);
+      const kernels::AttentionQuery query{q + at, positions[token] + 1, scores, out + at};
+      kernels::Attend({&query, 1}, RowsOf(kv, head / group, dim, buffers.kv), dim);
+      RotateBack(kv, out + at);
     }
   });
 }

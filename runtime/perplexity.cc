@@ -68,9 +68,11 @@ class Evaluator {
     SessionOptions session_options;
     session_options.context = options.window;
     session_options.batch = options.batch;
+    session_options.kv = options.kv;
     SDQ_ASSIGN_OR_RETURN(auto session, Session::Create(model, session_options));
     std::unique_ptr<Session> reference_session;
     if (reference != nullptr) {
+      session_options.kv = kernels::KvType::kF16;
       SDQ_ASSIGN_OR_RETURN(reference_session, Session::Create(*reference, session_options));
     }
     return std::unique_ptr<Evaluator>(new Evaluator(std::move(session),

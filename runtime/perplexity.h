@@ -7,6 +7,7 @@
 #include <span>
 
 #include "format/status.h"
+#include "kernels/vector_math.h"
 #include "runtime/model.h"
 #include "runtime/tokenizer.h"
 
@@ -16,6 +17,7 @@ struct PerplexityOptions {
   size_t window = 512;     // tokens; every position after a window's first is scored
   size_t max_windows = 0;  // 0 = all
   size_t batch = 64;       // positions evaluated together
+  kernels::KvType kv = kernels::KvType::kF16;  // of the model; the reference's is always f16
 };
 
 struct PerplexityResult {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/parallel.h"
+#include "kernels/rotation.h"
 #include "runtime/block_buffers.h"
 #include "runtime/rotary.h"
 
@@ -37,6 +38,9 @@ double Gigabytes(size_t bytes) { return static_cast<double>(bytes) * 1e-9; }
 struct Session::Impl {
   Impl(const Model& m, const SessionOptions& o);
 
+  // Bytes of a layer's keys (as many for values), and of their scales (kQ8).
+  size_t KvElements() const;
+  size_t KvScales() const;
   // Session's own arrays, all strides = widths. Returns the bytes of their arena.
   size_t Carve(uint8_t* base);
   void CarveKv();
@@ -69,6 +73,7 @@ struct Session::Impl {
 
   AlignedBuffer kv_memory;
   std::vector<KvLayer> kv;
+  kernels::Rotation kv_rotation;  // of a head; kQ8
   std::unique_ptr<BlockWorkspace> workspace;
 
   size_t position = 0;
@@ -86,14 +91,13 @@ Session::Impl::Impl(const Model& m, const SessionOptions& o)
       vocab_size(static_cast<size_t>(config.vocab_size)),
       kv_width(static_cast<size_t>(config.kv_heads * config.head_dim)),
       rotary(config.architecture == Architecture::kLlama),
-      projected(weights.project_in.rows != 0) {
+      projected(weights.project_in.rows != 0),
+      kv_rotation(static_cast<size_t>(config.head_dim), static_cast<size_t>(config.head_dim), 0) {
   if (options.context == 0) options.context = static_cast<size_t>(config.max_positions);
   options.batch = std::min(options.batch, options.context);
-  const size_t element = options.kv == kernels::KvType::kF16 ? sizeof(uint16_t) : sizeof(float);
-  const size_t elements = SaturatingMul(SaturatingMul(options.context, kv_width),
-                                        SaturatingMul(2, static_cast<size_t>(config.layers)));
   plan.file_bytes = m.file().file_bytes();
-  plan.kv_bytes = SaturatingMul(elements, element);
+  plan.kv_bytes = SaturatingMul(static_cast<size_t>(config.layers),
+                                SaturatingMul(2, SaturatingAdd(KvElements(), KvScales())));
   plan.workspace_bytes = SaturatingAdd(
       Carve(nullptr),
       BlockWorkspace::PlanBytes(config, options.batch, options.context, model.maps()));
@@ -116,16 +120,34 @@ size_t Session::Impl::Carve(uint8_t* base) {
   return carver.used();
 }
 
+size_t Session::Impl::KvElements() const {
+  const size_t elements = SaturatingMul(options.context, kv_width);
+  return SaturatingMul(elements, kernels::KvElementBytes(options.kv));
+}
+
+size_t Session::Impl::KvScales() const {
+  if (options.kv != kernels::KvType::kQ8) return 0;
+  const size_t heads = static_cast<size_t>(config.kv_heads);
+  return SaturatingMul(SaturatingMul(options.context, heads), sizeof(float));
+}
+
+// The scales of all layers lie before all elements, aligned as floats.
 void Session::Impl::CarveKv() {
   kv_memory = AlignedBuffer(plan.kv_bytes);
   kv.resize(static_cast<size_t>(config.layers));
-  const size_t half = plan.kv_bytes / kv.size() / 2;
-  uint8_t* next = kv_memory.data();
+  uint8_t* scales = kv_memory.data();
+  uint8_t* elements = scales + 2 * KvScales() * kv.size();
   for (KvLayer& layer : kv) {
     layer.type = options.kv;
-    layer.keys = next;
-    layer.values = next + half;
-    next += 2 * half;
+    layer.keys = elements;
+    layer.values = elements + KvElements();
+    elements += 2 * KvElements();
+    if (options.kv != kernels::KvType::kQ8) continue;
+    layer.key_scales = reinterpret_cast<float*>(scales);
+    layer.value_scales = reinterpret_cast<float*>(scales + KvScales());
+    layer.scale_stride = options.context;
+    layer.rotation = &kv_rotation;
+    scales += 2 * KvScales();
   }
 }
 

@@ -98,12 +98,12 @@ struct Block {
   void AttendToCaches() const {
     const size_t width = buffers.kv;
     if (positions.empty()) {
-      StoreKeysAndValues(buffers.k, buffers.v, width, first_position, tokens, caches[0]);
+      StoreKeysAndValues(config, buffers.k, buffers.v, first_position, tokens, caches[0]);
       Attend(config, caches[0], first_position, tokens, buffers.q, buffers, buffers.attended);
       return;
     }
     for (size_t t = 0; t < tokens; ++t) {
-      StoreKeysAndValues(buffers.k + t * width, buffers.v + t * width, width, positions[t], 1,
+      StoreKeysAndValues(config, buffers.k + t * width, buffers.v + t * width, positions[t], 1,
                          caches[t]);
     }
     AttendStep(config, caches, positions, buffers.q, buffers, buffers.attended);

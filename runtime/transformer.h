@@ -11,17 +11,25 @@
 #include <span>
 #include <vector>
 
+#include "kernels/rotation.h"
 #include "kernels/vector_math.h"
 #include "runtime/config.h"
 #include "runtime/model.h"
 
 namespace sdq {
 
-// Keys and values of one layer: [position][kv_heads * head_dim] in f16 or f32, non-owning.
+// Keys and values of one layer: [position][kv_heads * head_dim], non-owning.
 struct KvLayer {
   void* keys = nullptr;
   void* values = nullptr;
   kernels::KvType type = kernels::KvType::kF16;
+  // Only kQ8: [kv_heads][scale_stride] scales of the positions' heads, and the rotation of a head
+  // (head_dim columns) that spreads outliers before rounding. Queries and keys turn together, which
+  // leaves their products; outputs of attention are turned back.
+  float* key_scales = nullptr;
+  float* value_scales = nullptr;
+  size_t scale_stride = 0;
+  const kernels::Rotation* rotation = nullptr;
 };
 
 // Called before a linear runs, with its input rows: x[t * stride + c], t < tokens.

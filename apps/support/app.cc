@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <map>
 #include <new>
 
 #include "fmt/format.h"
@@ -130,6 +131,28 @@ void AddThreadsOption(CLI::App& app, int* threads) {
   app.add_option("-t,--threads", *threads, "threads (default: one per core)")
       ->check(IntegerFrom(1, 256))
       ->type_name("N");
+}
+
+namespace {
+const std::map<std::string, kernels::KvType>& KvTypes() {
+  static const std::map<std::string, kernels::KvType> types = {
+      {"f16", kernels::KvType::kF16}, {"f32", kernels::KvType::kF32}, {"q8", kernels::KvType::kQ8}};
+  return types;
+}
+}  // namespace
+
+void AddKvOption(CLI::App& app, kernels::KvType* type) {
+  const auto set = [type](const std::string& name) { *type = KvTypes().at(name); };
+  app.add_option_function<std::string>(
+         "--kv", set, "KV cache: f16 (default), f32, or q8, half the memory of f16")
+      ->check(CLI::IsMember({"f16", "f32", "q8"}));
+}
+
+std::string KvName(kernels::KvType type) {
+  for (const auto& [name, value] : KvTypes()) {
+    if (value == type) return name;
+  }
+  return "";
 }
 
 void ApplyThreads(int threads) { kernels::SetThreads(size_t(threads)); }

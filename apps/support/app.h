@@ -8,6 +8,7 @@
 #include <string>
 
 #include "format/status.h"
+#include "kernels/vector_math.h"
 
 namespace sdq::apps {
 
@@ -39,6 +40,11 @@ CLI::Validator NumberFrom(double least, double most);
 // Adds -t/--threads (checked to be 1..256) and applies it after parsing by ApplyThreads.
 void AddThreadsOption(CLI::App& app, int* threads);
 void ApplyThreads(int threads);
+
+// Adds --kv: elements of the KV cache.
+void AddKvOption(CLI::App& app, kernels::KvType* type);
+// As --kv names it.
+std::string KvName(kernels::KvType type);
 
 // Says so on stderr when SDQ_TARGET names an instruction set that is not in use.
 void WarnIfTargetIgnored(const CLI::App& app);

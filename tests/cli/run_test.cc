@@ -162,6 +162,7 @@ TEST_CASE("sdq-run: threads beyond the cores, both kinds of KV cache, small batc
   const std::string text = run({"-t", "1"});
   CHECK(run({"-t", "64"}) == text);
   CHECK(run({"-t", "1", "--kv", "f32"}) == text);
+  CHECK(run({"-t", "1", "--kv", "q8"}) == text);
   CHECK(run({"-t", "1", "-b", "3"}) == text);
 }
 

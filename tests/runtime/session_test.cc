@@ -1,6 +1,7 @@
 #include "runtime/session.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <filesystem>
 #include <limits>
 
@@ -167,6 +168,8 @@ TEST_CASE("session: the memory plan is exact and stays as it was made") {
   // 2 layers, keys and values, 40 positions, 2 heads of 10.
   CHECK(f16->memory().kv_bytes == 2 * 2 * 40 * 20 * 2);
   CHECK(f32->memory().kv_bytes == 2 * 2 * 40 * 20 * 4);
+  const auto q8 = Start(*model, {40, 8, kernels::KvType::kQ8});
+  CHECK(q8->memory().kv_bytes == 2 * 2 * 40 * (20 + 2 * 4));  // a scale per head
   CHECK(f16->memory().file_bytes == std::filesystem::file_size(folder / "model.sdq"));
   CHECK(f16->memory().workspace_bytes == f32->memory().workspace_bytes);
 
@@ -180,6 +183,36 @@ TEST_CASE("session: the memory plan is exact and stays as it was made") {
   const auto fresh = Start(*model, {40, 8, kernels::KvType::kF16});
   CHECK(f16->memory().workspace_bytes == fresh->memory().workspace_bytes);
   kernels::SetThreads(0);
+}
+
+TEST_CASE("session: an 8-bit KV cache stays near the float one, for any batch and thread count") {
+  const test::TemporaryFolder folder;
+  const bool llama = GENERATE(true, false);
+  const auto model =
+      Open(test::RandomModel(llama ? test::LlamaConfig() : test::OptConfig(), 1, false), folder);
+  const std::vector<TokenId> tokens = test::RandomTokens(model->config(), 30, 5);
+  const auto logits = [&](kernels::KvType kv, size_t batch, size_t threads) {
+    kernels::SetThreads(threads);
+    const auto session = Start(*model, {40, batch, kv});
+    std::vector<float> all;
+    const Status status = session->AppendAll(tokens, [&](size_t, std::span<const float> row) {
+      all.insert(all.end(), row.begin(), row.end());
+    });
+    REQUIRE(status.ok());
+    kernels::SetThreads(0);
+    return all;
+  };
+  const std::vector<float> exact = logits(kernels::KvType::kF32, 8, 1);
+  const std::vector<float> rounded = logits(kernels::KvType::kQ8, 8, 1);
+  double error = 0, power = 0;
+  for (size_t i = 0; i < exact.size(); ++i) {
+    error += std::pow(double(rounded[i]) - double(exact[i]), 2);
+    power += std::pow(double(exact[i]), 2);
+  }
+  CHECK(error > 0);
+  CHECK(std::sqrt(error / power) < 0.01);
+  CHECK(logits(kernels::KvType::kQ8, 1, 1) == rounded);
+  CHECK(logits(kernels::KvType::kQ8, 13, 3) == rounded);
 }
 
 TEST_CASE("session: several sessions of one model do not disturb each other") {
