@@ -384,6 +384,11 @@ std::string ReportText(const ConvertReport& report, const std::string& path, dou
     text += fmt::format("mean OSR {:.4f}, {:.4f} bits per weight in quantized linears\n",
                         report.mean_osr, report.bits_per_weight);
   }
+  if (report.encoder_seconds > 0) {
+    const auto weights = double(report.encoded_weights);
+    text += fmt::format("encoder: {:.0f} weights/s, {:.0f} with calibration\n",
+                        weights / report.encoder_seconds, weights / seconds);
+  }
   text += fmt::format("{}: {} ({} bytes) in {:.1f} s\n", path, HumanBytes(report.file_bytes),
                       report.file_bytes, seconds);
   return text;

@@ -170,7 +170,9 @@ Status GgufCheckpoint::Read(const std::string& canonical_name, std::vector<float
     return Status::NotFound(fmt::format("{}: no tensor '{}'", path_, canonical_name));
   }
   const GgufTensor& tensor = *found->second;
-  SDQ_RETURN_IF_ERROR(ReadGgufTensor(tensor, out).Annotate(path_));
+  const Status read = ReadGgufTensor(tensor, out).Annotate(path_);
+  file_.Forget(tensor.bytes);
+  SDQ_RETURN_IF_ERROR(read);
   if (IsRotated(canonical_name)) {
     const size_t columns = IsVector(canonical_name) ? 1 : size_t(tensor.dimensions[0]);
     RotaryPairsToHalves(size_t(config_.head_dim), columns, out);

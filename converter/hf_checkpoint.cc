@@ -241,7 +241,9 @@ Status HfCheckpoint::Read(const std::string& canonical_name, std::vector<float>*
     out->assign(size_t(config_.model.hidden_size), 1.0f);
     return Status::Ok();
   }
-  return ReadFloats(*found->second, out).Annotate(folder_);
+  const Status read = ReadFloats(*found->second, out).Annotate(folder_);
+  files_.Forget(*found->second);
+  return read;
 }
 
 std::string HfCheckpoint::StoredType(const std::string& canonical_name) const {

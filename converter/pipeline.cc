@@ -1,6 +1,7 @@
 #include "converter/pipeline.h"
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -357,8 +358,12 @@ class Conversion {
     input.shift = shift;
     input.damping = options_.damping;
     input.seed = options_.seed;
+    const auto start = std::chrono::steady_clock::now();
     Result<EncodedLinear> encoded = Encode(input, rates_.at(linear.name));
     if (!encoded.ok()) return std::move(encoded).status().Annotate(linear.name);
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+    report_.encoder_seconds += elapsed.count();
+    report_.encoded_weights += uint64_t(input.rows) * input.columns;
     AddReport(linear.name, *encoded);
     *linear.values = std::exchange(encoded->reconstructed, {});
     linear.linear->dense.data = linear.values->data();

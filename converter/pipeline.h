@@ -95,6 +95,9 @@ struct ConvertReport {
   std::vector<LinearReport> tables;   // embeddings and head that became bitstreams
   double mean_osr = 0;                // weighted by parameters
   double bits_per_weight = 0;         // of all quantized linears of the layers
+  // The encoder's part of this run (what a resumed conversion did before is not in it).
+  uint64_t encoded_weights = 0;
+  double encoder_seconds = 0;
   uint64_t file_bytes = 0;
 };
 

@@ -55,6 +55,8 @@ class SafetensorsFolder {
   // nullptr if there is none of that name.
   const SafetensorsEntry* Find(std::string_view name) const;
   const std::map<std::string, SafetensorsEntry, std::less<>>& entries() const { return entries_; }
+  // Gives back the memory that a tensor's bytes take while they are mapped, until the next read.
+  void Forget(const SafetensorsEntry& entry) const;
   uint64_t file_bytes() const { return file_bytes_; }  // sum over the weight files
 
  private:

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <functional>
 #include <set>
 #include <utility>
 
@@ -141,6 +142,15 @@ Result<SafetensorsFolder> SafetensorsFolder::Open(const std::string& folder) {
     return NoWeights(folder);
   }
   return result;
+}
+
+void SafetensorsFolder::Forget(const SafetensorsEntry& entry) const {
+  for (const format::MappedFile& file : files_) {
+    const uint8_t* begin = file.bytes().data();
+    const bool inside = std::less_equal<>()(begin, entry.bytes.data()) &&
+                        std::less<>()(entry.bytes.data(), begin + file.bytes().size());
+    if (inside) file.Forget(entry.bytes);
+  }
 }
 
 const SafetensorsEntry* SafetensorsFolder::Find(std::string_view name) const {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
 
 #include "converter/trellis_core.h"
 #include "kernels/parallel.h"
@@ -12,9 +13,8 @@ namespace sdq::converter {
 namespace {
 
 constexpr uint32_t kMaxStates = 65536;
-constexpr uint32_t kMaxRadix = 256;           // a way into a state is one byte
-constexpr uint32_t kMaxParents = 32768;       // a survivor's number is 16 bits
-constexpr size_t kSlack = 2 * kChunkColumns;  // vectors may run over an array's end
+constexpr uint32_t kMaxRadix = 256;      // a way into a state is one byte
+constexpr uint32_t kMaxParents = 32768;  // a survivor's number is 16 bits
 
 // letters^exponent, or `limit` + 1 if that is larger than `limit`.
 uint32_t PowerUpTo(uint32_t letters, uint32_t exponent, uint32_t limit) {
@@ -95,20 +95,20 @@ uint64_t Trellis::End(size_t column) const {
   return decimator_.lead + (uint64_t(column) + 1) * decimator_.osr_num / decimator_.osr_den;
 }
 
-const float* Trellis::Values(size_t column) const {
-  return column < head_values_.size() ? head_values_[column].data() : Phase(column).values.data();
-}
-
 size_t Trellis::RowSamples(size_t n) const { return n == 0 ? 0 : size_t(End(n - 1)); }
 
 void Trellis::Samples(const std::vector<uint32_t>& path, int8_t* samples) const {
+  uint64_t before = 0;
   for (size_t i = 0; i < path.size(); ++i) {
     const uint64_t end = End(i);
     // The first state also holds what came before it.
-    const uint64_t fresh = i == 0 ? std::min<uint64_t>(end, decimator_.window) : end - End(i - 1);
+    const uint64_t fresh = i == 0 ? std::min<uint64_t>(end, decimator_.window) : end - before;
+    before = end;
     uint32_t rest = path[i];
-    for (uint64_t k = 0; k < fresh; ++k, rest /= letters_) {
-      samples[end - 1 - k] = int8_t(LetterValue(rest % letters_, letters_));
+    for (uint64_t k = 0; k < fresh; ++k) {
+      const uint32_t digit = letters_ == 2 ? rest & 1 : rest % 3;
+      rest = letters_ == 2 ? rest >> 1 : rest / 3;
+      samples[end - 1 - k] = int8_t(LetterValue(digit, letters_));
     }
   }
 }
@@ -116,7 +116,7 @@ void Trellis::Samples(const std::vector<uint32_t>& path, int8_t* samples) const 
 TrellisRow::TrellisRow(const Trellis& trellis, size_t columns, size_t generation_limit)
     : targets(columns),
       cost(hwy::AllocateAligned<float>(trellis.padded_states())),
-      ancestor(2 * trellis.max_parents()),
+      ancestor(2 * (trellis.max_parents() + kSlack)),
       back(columns * trellis.max_parents() + kSlack) {
   if (generation_limit == 0) return;
   const size_t floats = trellis.max_parents() * kChunkColumns;
@@ -133,6 +133,7 @@ TrellisScratch::TrellisScratch(const Trellis& trellis)
       target(hwy::AllocateAligned<float>(trellis.max_parents() + kSlack)),
       error(hwy::AllocateAligned<float>(trellis.max_parents() + kSlack)),
       state(hwy::AllocateAligned<int32_t>(trellis.max_parents() + kSlack)),
+      source(hwy::AllocateAligned<int32_t>(trellis.max_parents() + kSlack)),
       renumber(trellis.max_parents()) {
   std::fill_n(best.get(), trellis.max_parents() + kSlack, 0.0f);
   std::fill_n(target.get(), trellis.max_parents() + kSlack, 0.0f);
@@ -166,7 +167,7 @@ class RowGroup {
       bool decided = false;
       for (size_t r = 0; r < count; ++r) {
         RunChunk(trellis_, chunk, rows_[r], scratch_);
-        decided = Settle(end, rows_[r], &decided_[r * kChunkColumns]);
+        decided = Decide(end, rows_[r], &decided_[r * kChunkColumns]);
       }
       if (decided) FeedBack(count, end);
     }
@@ -212,11 +213,9 @@ class RowGroup {
 
   // At a chunk's end: keeps costs small and decides the oldest generation if the window is full.
   // True if it decided; then `errors` are those of the columns from `decided_column_` on.
-  bool Settle(size_t end, TrellisRow& row, float* errors) {
+  bool Decide(size_t end, TrellisRow& row, float* errors) {
     float* cost = row.cost.get();
-    const float least = LeastCost(row);
-    const size_t best = size_t(std::find(cost, cost + trellis_.states(), least) - cost);
-    for (size_t c = 0; c < trellis_.states(); ++c) cost[c] -= least;
+    const size_t best = Settle(trellis_.states(), cost);
     if (row.live_generations < window_) return false;
     const TrellisPhase& phase = trellis_.Phase(end - 1);
     const size_t root = Roots(row, phase.parents, size_t(phase.parent[best]));
@@ -236,49 +235,38 @@ class RowGroup {
     return true;
   }
 
-  // Sixteen running minima, which compilers turn into vectors.
-  float LeastCost(const TrellisRow& row) const {
-    const float* cost = row.cost.get();
-    float least[kChunkColumns];
-    std::fill_n(least, kChunkColumns, cost[0]);
-    size_t c = 0;
-    for (; c + kChunkColumns <= trellis_.states(); c += kChunkColumns) {
-      for (size_t i = 0; i < kChunkColumns; ++i) {
-        least[i] = cost[c + i] < least[i] ? cost[c + i] : least[i];
-      }
-    }
-    for (; c < trellis_.states(); ++c) least[0] = std::min(least[0], cost[c]);
-    return *std::min_element(least, least + kChunkColumns);
-  }
-
   // Fills roots_ with the node of the oldest generation that each survivor descends from; returns
-  // that of survivor `best`.
+  // that of survivor `best`. From the trunk to the branches: older generations have fewer nodes.
   size_t Roots(TrellisRow& row, size_t parents, size_t best) {
-    roots_.resize(parents);
-    const uint16_t* ancestor = row.ancestor.data() + row.current * trellis_.max_parents();
-    for (size_t p = 0; p < parents; ++p) {
-      size_t node = ancestor[p];
-      for (size_t age = row.live_generations - 1; age > 0; --age) node = row.At(age).parent[node];
-      roots_[p] = node;
+    std::vector<uint16_t>& of_node = roots_of_nodes_;
+    of_node.resize(row.At(0).count);
+    std::iota(of_node.begin(), of_node.end(), uint16_t{0});
+    for (size_t age = 1; age < row.live_generations; ++age) {
+      const Generation& generation = row.At(age);
+      roots_.resize(generation.count);
+      for (size_t i = 0; i < generation.count; ++i) roots_[i] = of_node[generation.parent[i]];
+      of_node.swap(roots_);
     }
+    roots_.resize(parents);
+    const int32_t* ancestor = row.Ancestors(trellis_);
+    for (size_t p = 0; p < parents; ++p) roots_[p] = of_node[size_t(ancestor[p])];
     return roots_[best];
   }
 
   void FeedBack(size_t count, size_t begin) {
     const float* a = &feedback_->a[decided_column_ * n_];
-    for (size_t r = 0; r < count; ++r) {
-      AddDecidedErrors(&decided_[r * kChunkColumns], a, n_, begin, n_, rows_[r].targets.data());
-    }
+    targets_.clear();
+    for (size_t r = 0; r < count; ++r) targets_.push_back(rows_[r].targets.data());
+    AddDecidedErrors(decided_.data(), count, a, n_, begin, n_, targets_.data());
   }
 
   // Follows the best survivor back to the first column.
-  void Finish(const TrellisRow& row, int8_t* samples, float* values) {
-    const float* cost = row.cost.get();
-    size_t state = size_t(std::find(cost, cost + trellis_.states(), LeastCost(row)) - cost);
+  void Finish(TrellisRow& row, int8_t* samples, float* values) {
+    size_t state = Settle(trellis_.states(), row.cost.get());
     for (size_t column = n_; column-- > 0;) {
-      path_[column] = uint32_t(state);
-      values[column] = trellis_.Values(column)[state];
       const TrellisPhase& phase = trellis_.Phase(column);
+      path_[column] = uint32_t(state);
+      values[column] = trellis_.Values(column, phase)[state];
       const size_t parent = size_t(phase.parent[state]);
       state = parent + row.back[column * trellis_.max_parents() + parent] * size_t(phase.parents);
     }
@@ -295,7 +283,9 @@ class RowGroup {
   std::vector<float> decided_;  // [rows][16]
   size_t decided_column_ = 0;
   std::vector<float> unit_;
-  std::vector<size_t> roots_;
+  std::vector<float*> targets_;           // of the rows
+  std::vector<uint16_t> roots_;           // of the survivors
+  std::vector<uint16_t> roots_of_nodes_;  // of a generation
   std::vector<uint32_t> path_;
 };
 

@@ -48,10 +48,15 @@ class Trellis {
   uint32_t states() const { return states_; }
   uint32_t padded_states() const { return padded_states_; }
   uint32_t max_parents() const { return max_parents_; }
-  const TrellisPhase& Phase(size_t column) const { return phases_[column % phases_.size()]; }
+  const TrellisPhase& Phase(size_t column) const {
+    return phases_.size() == 1 ? phases_[0] : phases_[column % phases_.size()];
+  }
   // Values of a column's states; the first columns may see the stream's start, where samples that
   // do not exist count as zero.
-  const float* Values(size_t column) const;
+  const float* Values(size_t column) const { return Values(column, Phase(column)); }
+  const float* Values(size_t column, const TrellisPhase& phase) const {
+    return column < head_values_.size() ? head_values_[column].data() : phase.values.data();
+  }
   // Samples per row of n columns.
   size_t RowSamples(size_t n) const;
   // Writes the samples of the path whose state at column j is states[j].

@@ -60,27 +60,59 @@ void ExtendSurvivors(const TrellisPhase& phase, const float* HWY_RESTRICT values
   }
 }
 
+// Which survivor of the column before each one continues.
+void FindSources(const TrellisPhase& phase, const TrellisPhase& before, TrellisScratch& scratch) {
+  const I32 di;
+  for (size_t p = 0; p < phase.parents; p += hn::Lanes(di)) {
+    const auto state = hn::LoadU(di, scratch.state.get() + p);
+    hn::StoreU(hn::GatherIndex(di, before.parent.data(), state), di, scratch.source.get() + p);
+  }
+}
+
+// to[p] = from[source[p]]
+void MoveAncestors(size_t parents, const int32_t* HWY_RESTRICT from, const TrellisScratch& scratch,
+                   int32_t* HWY_RESTRICT to) {
+  const I32 di;
+  for (size_t p = 0; p < parents; p += hn::Lanes(di)) {
+    const auto source = hn::LoadU(di, scratch.source.get() + p);
+    hn::StoreU(hn::GatherIndex(di, from, source), di, to + p);
+  }
+}
+
 // Moves every survivor's lanes to its new place and enters the error of lane `lane`.
 // a_row: what an error of that lane does to the lanes behind it.
-void MoveLanes(const TrellisPhase& phase, const TrellisPhase& before, size_t lane,
-               const float* HWY_RESTRICT a_row, const float* HWY_RESTRICT from,
-               const TrellisScratch& scratch, float* HWY_RESTRICT to) {
+void MoveLanes(size_t parents, size_t lane, const float* HWY_RESTRICT a_row,
+               const float* HWY_RESTRICT from, const TrellisScratch& scratch,
+               float* HWY_RESTRICT to) {
   const F32 df;
   const size_t lanes = hn::Lanes(df);
-  const int32_t* HWY_RESTRICT state = scratch.state.get();
-  const int32_t* HWY_RESTRICT parent = before.parent.data();
+  const int32_t* HWY_RESTRICT source = scratch.source.get();
   const float* HWY_RESTRICT error = scratch.error.get();
   for (size_t k = 0; k < kChunkColumns; k += lanes) {
     const auto a = hn::LoadU(df, a_row + k);
     const auto here = hn::Eq(hn::Iota(df, float(k)), hn::Set(df, float(lane)));
-    for (size_t p = 0; p < phase.parents; ++p) {
-      const size_t source = size_t(parent[state[p]]);
+    for (size_t p = 0; p < parents; ++p) {
       const auto e = hn::Set(df, error[p]);
-      const auto old = hn::LoadU(df, from + source * kChunkColumns + k);
+      const auto old = hn::LoadU(df, from + size_t(source[p]) * kChunkColumns + k);
       const auto moved = hn::IfThenElse(here, e, hn::Add(old, hn::Mul(e, a)));
       hn::StoreU(moved, df, to + p * kChunkColumns + k);
     }
   }
+}
+
+// target[p] = what lane `lane` of survivor p holds.
+void ReadTargets(size_t parents, size_t lane, const float* HWY_RESTRICT survivors,
+                 float* HWY_RESTRICT target) {
+  const F32 df;
+  const I32 di;
+  const size_t lanes = hn::Lanes(df);
+  const auto column = hn::Add(hn::Mul(hn::Iota(di, 0), hn::Set(di, int32_t(kChunkColumns))),
+                              hn::Set(di, int32_t(lane)));
+  size_t p = 0;
+  for (; p + lanes <= parents; p += lanes) {
+    hn::StoreU(hn::GatherIndex(df, survivors + p * kChunkColumns, column), df, target + p);
+  }
+  for (; p < parents; ++p) target[p] = survivors[p * kChunkColumns + lane];
 }
 
 // sum = base + sum_i errors[i] * band[i][0..16).
@@ -99,14 +131,14 @@ void AddFeedback(const float* HWY_RESTRICT base, const float* HWY_RESTRICT error
 }
 
 // Errors that the survivors made in the column before.
-void LastErrors(const Trellis& trellis, size_t column, const TrellisRow& row,
+void LastErrors(const Trellis& trellis, size_t parents, size_t column, const TrellisRow& row,
                 TrellisScratch& scratch) {
   const F32 df;
   const I32 di;
   const size_t lanes = hn::Lanes(df);
   const float* values = trellis.Values(column - 1);
   const auto weight = hn::Set(df, row.weights[column - 1]);
-  for (size_t p = 0; p < trellis.Phase(column).parents; p += lanes) {
+  for (size_t p = 0; p < parents; p += lanes) {
     const auto state = hn::LoadU(di, scratch.state.get() + p);
     hn::StoreU(hn::Sub(weight, hn::GatherIndex(df, values, state)), df, scratch.error.get() + p);
   }
@@ -138,34 +170,29 @@ void ThinGenerations(TrellisRow& row, TrellisScratch& scratch) {
 }
 
 // The survivors enter a new chunk: their errors of the last one become a generation.
-void StartGeneration(const Trellis& trellis, const TrellisChunk& chunk, TrellisRow& row,
-                     TrellisScratch& scratch) {
-  const size_t max_parents = trellis.max_parents();
-  const TrellisPhase& phase = trellis.Phase(chunk.first);
-  const TrellisPhase& before = trellis.Phase(chunk.first - 1);
+void StartGeneration(const Trellis& trellis, const TrellisChunk& chunk, size_t parents,
+                     TrellisRow& row, TrellisScratch& scratch) {
   Generation& newest = row.At(row.live_generations++);
   newest.first_column = chunk.first - kChunkColumns;
-  newest.count = phase.parents;
+  newest.count = parents;
   static constexpr float kNothing[kChunkColumns] = {};
-  const float* from = row.lanes.get() + row.current * max_parents * kChunkColumns;
-  MoveLanes(phase, before, kChunkColumns - 1, kNothing, from, scratch, newest.errors.get());
-  const uint16_t* ancestor = row.ancestor.data() + row.current * max_parents;
-  for (size_t p = 0; p < phase.parents; ++p) {
-    newest.parent[p] = ancestor[before.parent[size_t(scratch.state[p])]];
+  const float* from = row.lanes.get() + row.current * trellis.max_parents() * kChunkColumns;
+  MoveLanes(parents, kChunkColumns - 1, kNothing, from, scratch, newest.errors.get());
+  const int32_t* ancestor = row.Ancestors(trellis);
+  for (size_t p = 0; p < parents; ++p) {
+    newest.parent[p] = uint16_t(ancestor[size_t(scratch.source[p])]);
   }
   ThinGenerations(row, scratch);
 }
 
 // Targets of the whole chunk for every survivor, from the tree of its past.
-void InitLanes(const Trellis& trellis, const TrellisChunk& chunk, TrellisRow& row,
+void InitLanes(const Trellis& trellis, const TrellisChunk& chunk, size_t parents, TrellisRow& row,
                TrellisScratch& scratch) {
-  const size_t max_parents = trellis.max_parents();
-  const size_t parents = trellis.Phase(chunk.first).parents;
   HWY_ALIGN float base[kChunkColumns] = {};
   std::copy_n(&row.targets[chunk.first], chunk.count, base);
   row.current ^= 1;
-  float* lanes = row.lanes.get() + row.current * max_parents * kChunkColumns;
-  uint16_t* ancestor = row.ancestor.data() + row.current * max_parents;
+  float* lanes = row.lanes.get() + row.current * trellis.max_parents() * kChunkColumns;
+  int32_t* ancestor = row.Ancestors(trellis);
   if (row.live_generations == 0) {
     for (size_t p = 0; p < parents; ++p) {
       std::copy_n(base, kChunkColumns, lanes + p * kChunkColumns);
@@ -184,66 +211,115 @@ void InitLanes(const Trellis& trellis, const TrellisChunk& chunk, TrellisRow& ro
       AddFeedback(start, &generation.errors[i * kChunkColumns], band, sums + i * kChunkColumns);
     }
   }
-  for (size_t p = 0; p < parents; ++p) ancestor[p] = uint16_t(p);
+  for (size_t p = 0; p < parents; ++p) ancestor[p] = int32_t(p);
 }
 
 // Survivors' targets for a column inside the chunk.
-void StepLanes(const Trellis& trellis, const TrellisChunk& chunk, size_t column, TrellisRow& row,
-               TrellisScratch& scratch) {
-  const size_t max_parents = trellis.max_parents();
-  const TrellisPhase& phase = trellis.Phase(column);
-  const TrellisPhase& before = trellis.Phase(column - 1);
-  const float* from = row.lanes.get() + row.current * max_parents * kChunkColumns;
-  const uint16_t* old_ancestor = row.ancestor.data() + row.current * max_parents;
+void StepLanes(const Trellis& trellis, const TrellisChunk& chunk, size_t column, size_t parents,
+               TrellisRow& row, TrellisScratch& scratch) {
+  const size_t half = trellis.max_parents() * kChunkColumns;
+  const float* from = row.lanes.get() + row.current * half;
+  const int32_t* old_ancestor = row.Ancestors(trellis);
   row.current ^= 1;
-  float* to = row.lanes.get() + row.current * max_parents * kChunkColumns;
-  uint16_t* ancestor = row.ancestor.data() + row.current * max_parents;
   const float* a_row = chunk.band + (column - 1 - chunk.band_first) * kChunkColumns;
-  MoveLanes(phase, before, column - 1 - chunk.first, a_row, from, scratch, to);
-  for (size_t p = 0; p < phase.parents; ++p) {
-    ancestor[p] = old_ancestor[before.parent[size_t(scratch.state[p])]];
-  }
+  MoveLanes(parents, column - 1 - chunk.first, a_row, from, scratch,
+            row.lanes.get() + row.current * half);
+  MoveAncestors(parents, old_ancestor, scratch, row.Ancestors(trellis));
 }
 
 void RunChunkT(const Trellis& trellis, const TrellisChunk& chunk, TrellisRow& row,
                TrellisScratch& scratch) {
   const size_t max_parents = trellis.max_parents();
+  const TrellisPhase* before = chunk.first > 0 ? &trellis.Phase(chunk.first - 1) : nullptr;
   for (size_t j = 0; j < chunk.count; ++j) {
     const size_t column = chunk.first + j;
     const TrellisPhase& phase = trellis.Phase(column);
+    const size_t parents = phase.parents;
     SelectSurvivors(phase, row.cost.get(), scratch, &row.back[column * max_parents]);
     if (chunk.band == nullptr) {
-      std::fill_n(scratch.target.get(), phase.parents, row.weights[column]);
+      std::fill_n(scratch.target.get(), parents, row.weights[column]);
     } else {
-      if (column > 0) LastErrors(trellis, column, row, scratch);
-      if (j > 0) {
-        StepLanes(trellis, chunk, column, row, scratch);
-      } else {
-        if (column > 0) StartGeneration(trellis, chunk, row, scratch);
-        InitLanes(trellis, chunk, row, scratch);
+      if (column > 0) {
+        LastErrors(trellis, parents, column, row, scratch);
+        FindSources(phase, *before, scratch);
       }
-      const float* lanes = row.lanes.get() + row.current * max_parents * kChunkColumns + j;
-      for (size_t p = 0; p < phase.parents; ++p) scratch.target[p] = lanes[p * kChunkColumns];
+      if (j > 0) {
+        StepLanes(trellis, chunk, column, parents, row, scratch);
+      } else {
+        if (column > 0) StartGeneration(trellis, chunk, parents, row, scratch);
+        InitLanes(trellis, chunk, parents, row, scratch);
+      }
+      ReadTargets(parents, j, row.lanes.get() + row.current * max_parents * kChunkColumns,
+                  scratch.target.get());
     }
-    ExtendSurvivors(phase, trellis.Values(column), chunk.weight_of_error[column], trellis.states(),
-                    scratch, row.cost.get());
+    ExtendSurvivors(phase, trellis.Values(column, phase), chunk.weight_of_error[column],
+                    trellis.states(), scratch, row.cost.get());
+    before = &phase;
   }
 }
 
-void AddDecidedErrorsT(const float* HWY_RESTRICT errors, const float* HWY_RESTRICT a, size_t stride,
-                       size_t begin, size_t end, float* HWY_RESTRICT targets) {
+size_t SettleT(size_t states, float* HWY_RESTRICT cost) {
   const F32 df;
   const size_t lanes = hn::Lanes(df);
-  size_t k = begin;
-  for (; k + lanes <= end; k += lanes) {
-    auto total = hn::LoadU(df, targets + k);
-    for (size_t i = 0; i < kChunkColumns; ++i) {
-      total = hn::Add(total, hn::Mul(hn::Set(df, errors[i]), hn::LoadU(df, a + i * stride + k)));
+  size_t c = 0;
+  auto least = hn::Set(df, cost[0]);
+  for (; c + lanes <= states; c += lanes) least = hn::Min(least, hn::LoadU(df, cost + c));
+  for (; c < states; ++c) least = hn::Min(least, hn::Set(df, cost[c]));
+  least = hn::MinOfLanes(df, least);
+  size_t best = states;
+  for (c = 0; c + lanes <= states; c += lanes) {
+    const auto v = hn::LoadU(df, cost + c);
+    if (best == states) {
+      const intptr_t found = hn::FindFirstTrue(df, hn::Eq(v, least));
+      if (found >= 0) best = c + size_t(found);
     }
-    hn::StoreU(total, df, targets + k);
+    hn::StoreU(hn::Sub(v, least), df, cost + c);
   }
-  for (; k < end; ++k) {
-    for (size_t i = 0; i < kChunkColumns; ++i) targets[k] += errors[i] * a[i * stride + k];
+  const float minimum = hn::GetLane(least);
+  for (; c < states; ++c) {
+    if (best == states && cost[c] == minimum) best = c;
+    cost[c] -= minimum;
+  }
+  return best;
+}
+
+// Four rows share what is read of A.
+HWY_INLINE void AddToFour(const float* HWY_RESTRICT errors, const float* HWY_RESTRICT a,
+                          size_t stride, size_t k, float* const* targets) {
+  const F32 df;
+  auto t0 = hn::LoadU(df, targets[0] + k), t1 = hn::LoadU(df, targets[1] + k);
+  auto t2 = hn::LoadU(df, targets[2] + k), t3 = hn::LoadU(df, targets[3] + k);
+  for (size_t i = 0; i < kChunkColumns; ++i) {
+    const auto v = hn::LoadU(df, a + i * stride + k);
+    t0 = hn::Add(t0, hn::Mul(hn::Set(df, errors[i]), v));
+    t1 = hn::Add(t1, hn::Mul(hn::Set(df, errors[kChunkColumns + i]), v));
+    t2 = hn::Add(t2, hn::Mul(hn::Set(df, errors[2 * kChunkColumns + i]), v));
+    t3 = hn::Add(t3, hn::Mul(hn::Set(df, errors[3 * kChunkColumns + i]), v));
+  }
+  hn::StoreU(t0, df, targets[0] + k);
+  hn::StoreU(t1, df, targets[1] + k);
+  hn::StoreU(t2, df, targets[2] + k);
+  hn::StoreU(t3, df, targets[3] + k);
+}
+
+void AddDecidedErrorsT(const float* HWY_RESTRICT errors, size_t rows, const float* HWY_RESTRICT a,
+                       size_t stride, size_t begin, size_t end, float* const* targets) {
+  const F32 df;
+  const size_t lanes = hn::Lanes(df);
+  const size_t whole = begin + (end - begin) / lanes * lanes;
+  size_t r = 0;
+  for (; r + 4 <= rows; r += 4) {
+    for (size_t k = begin; k < whole; k += lanes) {
+      AddToFour(errors + r * kChunkColumns, a, stride, k, targets + r);
+    }
+  }
+  const size_t in_fours = r;
+  for (r = 0; r < rows; ++r) {
+    const float* HWY_RESTRICT e = errors + r * kChunkColumns;
+    float* HWY_RESTRICT to = targets[r];
+    for (size_t k = r < in_fours ? whole : begin; k < end; ++k) {
+      for (size_t i = 0; i < kChunkColumns; ++i) to[k] += e[i] * a[i * stride + k];
+    }
   }
 }
 
@@ -256,15 +332,18 @@ namespace sdq::converter {
 
 HWY_EXPORT(RunChunkT);
 HWY_EXPORT(AddDecidedErrorsT);
+HWY_EXPORT(SettleT);
 
 void RunChunk(const Trellis& trellis, const TrellisChunk& chunk, TrellisRow& row,
               TrellisScratch& scratch) {
   HWY_DYNAMIC_DISPATCH(RunChunkT)(trellis, chunk, row, scratch);
 }
 
-void AddDecidedErrors(const float* errors, const float* a, size_t stride, size_t begin, size_t end,
-                      float* targets) {
-  HWY_DYNAMIC_DISPATCH(AddDecidedErrorsT)(errors, a, stride, begin, end, targets);
+size_t Settle(size_t states, float* cost) { return HWY_DYNAMIC_DISPATCH(SettleT)(states, cost); }
+
+void AddDecidedErrors(const float* errors, size_t rows, const float* a, size_t stride, size_t begin,
+                      size_t end, float* const* targets) {
+  HWY_DYNAMIC_DISPATCH(AddDecidedErrorsT)(errors, rows, a, stride, begin, end, targets);
 }
 
 }  // namespace sdq::converter

@@ -20,6 +20,8 @@ namespace sdq::converter {
 
 inline constexpr size_t kChunkColumns = 16;
 inline constexpr float kDroppedCost = 1e30f;
+// Vectors may run over an array's end.
+inline constexpr size_t kSlack = 2 * kChunkColumns;
 
 // The distinct pasts of the survivors in one finished chunk.
 struct Generation {
@@ -37,14 +39,18 @@ struct TrellisRow {
   std::vector<float> targets;                // weights plus the feedback of decided columns
   hwy::AlignedFreeUniquePtr<float[]> cost;   // [padded states + slack]
   hwy::AlignedFreeUniquePtr<float[]> lanes;  // [2][max_parents][16], errors | targets
-  std::vector<uint16_t> ancestor;            // [2][max_parents], node of the newest generation
-  size_t current = 0;                        // which half of lanes and ancestor is valid
-  std::vector<Generation> generations;       // ring storage
+  std::vector<int32_t> ancestor;        // [2][max_parents + slack], node of the newest generation
+  size_t current = 0;                   // which half of lanes and ancestor is valid
+  std::vector<Generation> generations;  // ring storage
   size_t first_generation = 0;
   size_t live_generations = 0;
   std::vector<uint8_t> back;  // [columns][max_parents], the t of each survivor
   uint64_t forced = 0;
 
+  // Of the half that is valid.
+  int32_t* Ancestors(const Trellis& trellis) {
+    return ancestor.data() + current * (trellis.max_parents() + kSlack);
+  }
   // Age 0 is the oldest.
   Generation& At(size_t age) { return generations[(first_generation + age) % generations.size()]; }
 };
@@ -53,11 +59,12 @@ struct TrellisRow {
 struct TrellisScratch {
   explicit TrellisScratch(const Trellis& trellis);
 
-  hwy::AlignedFreeUniquePtr<float[]> best;     // [parents] least cost into each survivor
-  hwy::AlignedFreeUniquePtr<float[]> target;   // [parents]
-  hwy::AlignedFreeUniquePtr<float[]> error;    // [parents] of the column before
-  hwy::AlignedFreeUniquePtr<int32_t[]> state;  // [parents] state at the column before
-  hwy::AlignedFreeUniquePtr<float[]> sums[2];  // [parents][16] feedback of a generation's nodes
+  hwy::AlignedFreeUniquePtr<float[]> best;      // [parents] least cost into each survivor
+  hwy::AlignedFreeUniquePtr<float[]> target;    // [parents]
+  hwy::AlignedFreeUniquePtr<float[]> error;     // [parents] of the column before
+  hwy::AlignedFreeUniquePtr<int32_t[]> state;   // [parents] state at the column before
+  hwy::AlignedFreeUniquePtr<int32_t[]> source;  // [parents] survivor of that column
+  hwy::AlignedFreeUniquePtr<float[]> sums[2];   // [parents][16] feedback of a generation's nodes
   std::vector<uint16_t> renumber;
 };
 
@@ -76,9 +83,13 @@ struct TrellisChunk {
 void RunChunk(const Trellis& trellis, const TrellisChunk& chunk, TrellisRow& row,
               TrellisScratch& scratch);
 
-// targets[k] += sum_i errors[i] a[i * stride + k] for k in [begin, end), i ascending, 16 errors.
-void AddDecidedErrors(const float* errors, const float* a, size_t stride, size_t begin, size_t end,
-                      float* targets);
+// Subtracts the least of a row's costs from all; returns the first state that has it.
+size_t Settle(size_t states, float* cost);
+
+// targets[k] += sum_i errors[i] a[i * stride + k] for k in [begin, end), i ascending, 16 errors;
+// for `rows` rows, whose errors lie one behind the other.
+void AddDecidedErrors(const float* errors, size_t rows, const float* a, size_t stride, size_t begin,
+                      size_t end, float* const* targets);
 
 }  // namespace sdq::converter
 

@@ -131,6 +131,15 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 MappedFile::~MappedFile() { Release(); }
 
+void MappedFile::Forget(std::span<const uint8_t> part) const {
+  if (!mapped_ || part.empty()) return;
+  const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  const auto start = static_cast<uint64_t>(part.data() - data_);
+  const uint64_t first = AlignUp(start, page);
+  const uint64_t last = (start + part.size()) / page * page;
+  if (first < last) (void)::madvise(data_ + first, last - first, MADV_DONTNEED);
+}
+
 void MappedFile::Release() {
   if (data_ != nullptr) ::munmap(data_, reserved_);
   data_ = nullptr;

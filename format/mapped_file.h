@@ -29,6 +29,9 @@ class MappedFile {
 
   std::span<const uint8_t> bytes() const { return {data_, size_}; }
   bool is_mapped() const { return mapped_; }
+  // Gives back the memory of the whole pages of `part`, a part of bytes(), until they are read
+  // again; nothing where the file was read into memory.
+  void Forget(std::span<const uint8_t> part) const;
 
  private:
   MappedFile() = default;

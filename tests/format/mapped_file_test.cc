@@ -48,6 +48,25 @@ TEST_CASE("mapped and read bytes are equal and 64 zero bytes follow") {
   }
 }
 
+TEST_CASE("forgotten parts of a file read as before") {
+  const auto page = size_t(::sysconf(_SC_PAGESIZE));
+  const TemporaryFolder folder;
+  const std::vector<uint8_t> bytes = Pattern(4 * page + 5);
+  WriteBytes(folder / "file", bytes);
+  for (const Mode mode : {Mode::kMmap, Mode::kRead}) {
+    const auto file = MappedFile::Open(folder / "file", mode);
+    REQUIRE(file.ok());
+    const auto span = file->bytes();
+    for (const auto& part : {span, span.subspan(7, 2 * page), span.subspan(page, page),
+                             span.subspan(3, 5), span.subspan(4 * page + 1), span.first(0)}) {
+      file->Forget(part);
+      CHECK(std::equal(span.begin(), span.end(), bytes.begin()));
+      CHECK(std::all_of(span.data() + span.size(), span.data() + span.size() + format::kReadSlack,
+                        [](uint8_t byte) { return byte == 0; }));
+    }
+  }
+}
+
 TEST_CASE("a file parses alike from a map and from memory") {
   const TemporaryFolder folder;
   WriteBytes(folder / "a.sdq", SampleBytes());
