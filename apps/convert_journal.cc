@@ -21,7 +21,7 @@ namespace {
 // it; the checkpoint has its fingerprint.
 bool IsNeutral(const std::string& option) {
   static const std::set<std::string> kNeutral = {"--help",  "--version", "--output",  "--resume",
-                                                 "--quiet", "--threads", "checkpoint"};
+                                                 "--quiet", "--report",  "--threads", "checkpoint"};
   return kNeutral.contains(option);
 }
 

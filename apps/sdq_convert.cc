@@ -7,6 +7,7 @@
 #include <string>
 
 #include "apps/convert_journal.h"
+#include "apps/convert_report.h"
 #include "apps/support/app.h"
 #include "converter/allocate.h"
 #include "converter/checkpoint.h"
@@ -18,6 +19,7 @@
 #include "converter/random_checkpoint.h"
 #include "converter/random_model.h"
 #include "converter/rate_plan.h"
+#include "converter/report_file.h"
 #include "fmt/format.h"
 #include "runtime/corpus.h"
 #include "runtime/tokenizer.h"
@@ -47,6 +49,8 @@ struct Options {
   bool damping_given = false;
   bool random = false;
   bool resume = false;
+  std::string report_file;
+  std::string command;
   int threads = 0;
   bool quiet = false;
   ConvertOptions convert;
@@ -173,6 +177,16 @@ void Declare(CLI::App& app, Options& o) {
       "--resume", o.resume,
       "go on where an interrupted conversion with the same options ended: it keeps what it "
       "has finished in OUTPUT.partial");
+  app.add_option("--report", o.report_file,
+                 "also write a figure of the rates and of predicted and measured losses: FILE.svg, "
+                 "or FILE.html with all numbers")
+      ->check(CLI::Validator(
+          [](const std::string& path) {
+            return path.ends_with(".svg") || path.ends_with(".html")
+                       ? std::string()
+                       : "'" + path + "': must end in .svg or .html";
+          },
+          "FILE.svg|FILE.html"));
   AddThreadsOption(app, &o.threads);
   app.add_flag("-q,--quiet", o.quiet, "no progress, no report");
 }
@@ -316,20 +330,29 @@ Status Measure(const converter::Checkpoint& checkpoint, Options& o,
                converter::RateRequest* request) {
   const bool by_sensitivity = request->allocation == converter::Allocation::kSensitivity;
   const bool streams = IsStream(o.convert.embeddings) || IsStream(o.convert.head);
-  if (!WantsText(o) || (!by_sensitivity && !streams)) return Status::Ok();
+  const bool report = !o.report_file.empty();
+  if (!WantsText(o) || (!by_sensitivity && !streams && !report)) return Status::Ok();
   SDQ_ASSIGN_OR_RETURN(converter::Sensitivities measured, MeasureOrRestore(checkpoint, o));
   for (const converter::TableSensitivity& table : measured.tables) {
     o.convert.table_hessians[table.name] = table.hessian;
   }
-  if (by_sensitivity) {
-    request->sensitivities = std::move(measured.linears);
-    request->tables = std::move(measured.tables);
-  }
+  if (by_sensitivity || report) request->sensitivities = std::move(measured.linears);
+  if (by_sensitivity) request->tables = std::move(measured.tables);
   return Status::Ok();
 }
 
-// Calibration text and rates. What cannot be had is refused before the first of long works.
-Status Plan(const converter::Checkpoint& checkpoint, Options& o) {
+struct Planned {
+  converter::RateRequest request;
+  converter::RatePlan plan;
+};
+
+// What is asked for. What cannot be had is refused here, before the first of long works.
+Status Prepare(const converter::Checkpoint& checkpoint, Options& o, Planned* planned) {
+  if (o.convert.method == Method::kFloat) {
+    return o.bits_per_weight > 0 || !o.target_size.empty()
+               ? Status::InvalidArgument("--bpw and --target-size need a method that quantizes")
+               : Status::Ok();
+  }
   if (o.alphabet != "binary" && !o.window_given) o.convert.window = kTernaryWindow;
   if (o.convert.method == Method::kTrellis && !o.damping_given) o.convert.damping = kTrellisDamping;
   if (WantsText(o)) {
@@ -337,15 +360,23 @@ Status Plan(const converter::Checkpoint& checkpoint, Options& o) {
         o.calibration_file.empty() ? "own text"
                                    : std::filesystem::path(o.calibration_file).filename().string();
   }
-  SDQ_ASSIGN_OR_RETURN(converter::RateRequest request, MakeRequest(checkpoint, o));
-  SDQ_RETURN_IF_ERROR(converter::CheckRequest(checkpoint, o.convert, request));
+  SDQ_ASSIGN_OR_RETURN(planned->request, MakeRequest(checkpoint, o));
+  return converter::CheckRequest(checkpoint, o.convert, planned->request);
+}
+
+// Calibration text and rates.
+Status Plan(const converter::Checkpoint& checkpoint, Options& o, Planned* planned) {
+  converter::RateRequest& request = planned->request;
   if (WantsText(o)) {
     SDQ_RETURN_IF_ERROR(o.calibration_file.empty() ? WriteCalibration(checkpoint, o)
                                                    : ReadCalibration(checkpoint, o));
   }
   SDQ_RETURN_IF_ERROR(Measure(checkpoint, o, &request));
-  SDQ_ASSIGN_OR_RETURN(const converter::RatePlan plan,
-                       converter::PlanRates(checkpoint, o.convert, request));
+  for (const converter::Sensitivity& linear : request.sensitivities) {
+    o.convert.row_costs[linear.name] = linear.row_costs;
+  }
+  converter::RatePlan& plan = planned->plan;
+  SDQ_ASSIGN_OR_RETURN(plan, converter::PlanRates(checkpoint, o.convert, request));
   o.convert.rates = plan.rates;
   for (const converter::TablePlan& table : plan.tables) {
     (table.name == "head" ? o.convert.head : o.convert.embeddings) = table.storage;
@@ -395,12 +426,8 @@ std::string ReportText(const ConvertReport& report, const std::string& path, dou
 }
 
 // Plans and does the work.
-Result<ConvertReport> Work(const converter::Checkpoint& checkpoint, Options& o) {
-  if (o.convert.method != Method::kFloat) {
-    SDQ_RETURN_IF_ERROR(Plan(checkpoint, o));
-  } else if (o.bits_per_weight > 0 || !o.target_size.empty()) {
-    return Status::InvalidArgument("--bpw and --target-size need a method that quantizes");
-  }
+Result<ConvertReport> Work(const converter::Checkpoint& checkpoint, Options& o, Planned* planned) {
+  if (o.convert.method != Method::kFloat) SDQ_RETURN_IF_ERROR(Plan(checkpoint, o, planned));
   ProgressLine progress(!o.quiet);
   // Random floats need no encoder; random bitstreams come without one.
   const bool encode = !o.random || o.convert.method == Method::kFloat;
@@ -413,7 +440,37 @@ Result<ConvertReport> Work(const converter::Checkpoint& checkpoint, Options& o) 
   return report;
 }
 
+// Null without --report. Refuses before the work what would fail after it.
+Result<std::unique_ptr<converter::ReportFile>> OpenReport(const Options& o) {
+  if (o.report_file.empty()) return std::unique_ptr<converter::ReportFile>();
+  if (o.random || kMethods.at(o.method) == Method::kFloat) {
+    return Status::InvalidArgument("--report needs weights and a method that quantizes them");
+  }
+  if (o.report_file == o.output) {
+    return Status::InvalidArgument("--report and --output are the same file");
+  }
+  return converter::ReportFile::Create(o.report_file);
+}
+
+Status Report(const converter::Checkpoint& checkpoint, const Options& o, const Planned& planned,
+              const ConvertReport& report, converter::ReportFile* file) {
+  ReportRequest request;
+  request.checkpoint = o.checkpoint;
+  request.output = o.output;
+  for (const auto& [name, allocation] : kAllocations) {
+    if (allocation == planned.request.allocation) request.allocation = name;
+  }
+  request.overrides = !o.rate_file.empty();
+  request.budget = planned.request.budget;
+  request.embeddings = o.embeddings;
+  request.command = o.command;
+  request.quiet = o.quiet;
+  return WriteReport(checkpoint, o.convert, planned.plan, report, request, file)
+      .Annotate(o.output + " was written, its report was not");
+}
+
 Result<ConvertReport> RunConversion(const CLI::App& app, Options& o) {
+  SDQ_ASSIGN_OR_RETURN(const auto report_file, OpenReport(o));
   SDQ_ASSIGN_OR_RETURN(const auto checkpoint,
                        o.random ? converter::OpenRandomCheckpoint(o.checkpoint, o.convert.seed)
                                 : converter::Checkpoint::Open(o.checkpoint));
@@ -421,14 +478,19 @@ Result<ConvertReport> RunConversion(const CLI::App& app, Options& o) {
   if (o.alphabet.empty())
     o.alphabet = o.convert.method == Method::kPublished ? "ternary" : "binary";
   o.convert.alphabet = kAlphabets.at(o.alphabet);
+  Planned planned;
+  SDQ_RETURN_IF_ERROR(Prepare(*checkpoint, o, &planned));
   // Copies and random bits are not worth keeping half of.
-  if (o.random || o.convert.method == Method::kFloat) return Work(*checkpoint, o);
+  if (o.random || o.convert.method == Method::kFloat) return Work(*checkpoint, o, &planned);
   SDQ_ASSIGN_OR_RETURN(const auto journal,
                        OpenJournal(app, *checkpoint, o.output, o.resume, !o.quiet));
   o.convert.journal = journal.get();
-  Result<ConvertReport> report = Work(*checkpoint, o);
+  Result<ConvertReport> report = Work(*checkpoint, o, &planned);
   if (!report.ok()) return KeepFinished(*journal, std::move(report).status());
   journal->Remove();
+  if (report_file) {
+    SDQ_RETURN_IF_ERROR(Report(*checkpoint, o, planned, *report, report_file.get()));
+  }
   return report;
 }
 
@@ -443,6 +505,7 @@ int Main(int argc, char** argv) {
   WarnIfTargetIgnored(app);
   options.window_given = app.count("--window") > 0;
   options.damping_given = app.count("--damping") > 0;
+  options.command = CommandText(app, argc, argv);
   const Stopwatch watch;
   const Result<ConvertReport> report = RunConversion(app, options);
   if (!report.ok()) return Fail(app, report.status());

@@ -17,6 +17,18 @@ const std::vector<double>& LayerHessians::For(const LayerWeights& weights,
   return attn_in;
 }
 
+std::vector<TokenId> SpreadWindows(const std::vector<TokenId>& tokens, size_t window,
+                                   size_t windows) {
+  const size_t whole = window > 0 ? tokens.size() / window : 0;
+  if (whole <= windows) return tokens;
+  std::vector<TokenId> chosen;
+  for (size_t w = 0; w < windows; ++w) {
+    const auto begin = tokens.begin() + std::ptrdiff_t(w * whole / windows * window);
+    chosen.insert(chosen.end(), begin, begin + std::ptrdiff_t(window));
+  }
+  return chosen;
+}
+
 struct Calibration::Impl {
   ModelConfig config;
   size_t window = 0;

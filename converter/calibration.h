@@ -31,6 +31,10 @@ struct LayerHessians {
   const std::vector<double>& For(const LayerWeights& weights, const Linear* linear) const;
 };
 
+// At most `windows` whole windows of the text, evenly spaced; all of it if it has no more.
+std::vector<TokenId> SpreadWindows(const std::vector<TokenId>& tokens, size_t window,
+                                   size_t windows);
+
 class Calibration {
  public:
   // tokens: whole windows (a last partial one is dropped). kInvalidArgument if none is whole.

@@ -20,19 +20,6 @@ namespace {
 
 constexpr double kForwardShare = 0.2;  // of the time, for the progress estimate only
 
-// At most `windows` whole windows, evenly spaced.
-std::vector<TokenId> SpreadWindows(const std::vector<TokenId>& tokens, size_t window,
-                                   size_t windows) {
-  const size_t whole = tokens.size() / window;
-  if (whole <= windows) return tokens;
-  std::vector<TokenId> chosen;
-  for (size_t w = 0; w < windows; ++w) {
-    const auto begin = tokens.begin() + std::ptrdiff_t(w * whole / windows * window);
-    chosen.insert(chosen.end(), begin, begin + std::ptrdiff_t(window));
-  }
-  return chosen;
-}
-
 // sum_r m_r p_r (1 - p_r)
 double Spread(const std::vector<double>& powers, const float* p) {
   double sum = 0;

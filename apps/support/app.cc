@@ -177,6 +177,21 @@ void InstallSignalHandlers() {
 
 bool Interrupted() { return interrupted.load(std::memory_order_relaxed); }
 
+std::string CommandText(const CLI::App& app, int argc, char** argv) {
+  std::string command = app.get_name();
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    const bool plain = !argument.empty() && argument.find_first_not_of(
+                                                "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                                "abcdefghijklmnopqrstuvwxyz"
+                                                "0123456789_@%+=:,./-") == std::string::npos;
+    std::string quoted;
+    for (const char c : argument) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    command += plain ? " " + argument : " '" + quoted + "'";
+  }
+  return command;
+}
+
 Status WriteOut(const std::string& text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) {
     return Status::Ok();

@@ -54,6 +54,9 @@ void WarnIfTargetIgnored(const CLI::App& app);
 void InstallSignalHandlers();
 bool Interrupted();
 
+// The command as it could be typed into a shell, under the program's own name.
+std::string CommandText(const CLI::App& app, int argc, char** argv);
+
 // Writes all of `text` to stdout and flushes. kIoError if it cannot: nobody reads, the disk is
 // full.
 Status WriteOut(const std::string& text);

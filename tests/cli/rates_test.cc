@@ -210,5 +210,60 @@ TEST_CASE("sdq-convert: rates, sizes and allocations that exclude each other or 
                1, "needs calibration text");
 }
 
+TEST_CASE("sdq-convert: a report of rates, losses and how they came about") {
+  const TemporaryFolder folder;
+  WriteText(folder / "calib & text.txt", CalibrationText());
+  const Arguments arguments = {"--bpw",          "1.25", "--calib", folder / "calib & text.txt",
+                               "--calib-tokens", "512"};
+  Convert(folder / "plain.sdq", arguments);
+  Arguments with_report = arguments;
+  with_report.insert(with_report.end(), {"--report", folder / "report.html"});
+  Convert(folder / "model.sdq", with_report);
+  CHECK(ReadBytes(folder / "model.sdq") == ReadBytes(folder / "plain.sdq"));
+  const std::string page = ReadText(folder / "report.html");
+  CHECK(page.starts_with("<!DOCTYPE html>"));
+  CHECK(page.ends_with("</html>\n"));
+  CHECK(Contains(page, "<h2>All linears</h2>"));
+  CHECK(Contains(page, "<td>layers.5.ffn.down</td>"));
+  CHECK(Contains(page, "<th>predicted loss</th><th>measured loss</th>"));
+  CHECK(Contains(page, "<dt>KL divergence of the file</dt>"));
+  CHECK(Contains(page, "511 tokens of the text"));
+  CHECK(Contains(page, "<dd>calib &amp; text.txt, 512 tokens</dd>"));
+  CHECK(Contains(page, "<pre>sdq-convert "));
+  CHECK(Contains(page, "calib &amp; text.txt&#39; --calib-tokens 512 --report "));
+  CHECK(Contains(page, "% below 1.25</text>"));
+  CHECK(NamesIn(folder.path()).size() == 4);
+}
+
+TEST_CASE("sdq-convert: a report without text has rates and errors") {
+  const TemporaryFolder folder;
+  const std::string method = GENERATE("trellis", "sdq");
+  Convert(folder / "model.sdq",
+          {"--osr", "1", "--method", method, "--calib", "none", "--report", folder / "report.svg"});
+  const std::string figure = ReadText(folder / "report.svg");
+  CHECK(figure.starts_with("<svg xmlns="));
+  CHECK(Contains(figure, "layers.5.ffn.down: 256 x 704, OSR 1, "));
+  CHECK(Contains(figure, "Error that the encoder left"));
+  CHECK_FALSE(Contains(figure, "Loss by layer"));
+}
+
+TEST_CASE("sdq-convert: reports that cannot be written are refused before the work") {
+  const TemporaryFolder folder;
+  const auto refused = [&](const Arguments& more, int exit_code, const std::string& message) {
+    Arguments arguments = {BundledModel("stories-llama-5m"), "-o", folder / "model.svg", "--calib",
+                           folder / "missing.txt"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    CheckFailure("sdq-convert", arguments, exit_code, message);
+    CHECK(NamesIn(folder.path()).empty());
+  };
+  refused({"--report", folder / "report.pdf"}, 2, "must end in .svg or .html");
+  refused({"--report", ""}, 2, "--report");
+  refused({"--report", folder / "none/report.svg"}, 1, "report: ");
+  refused({"--report", folder / "none/report.svg"}, 1, "No such file");
+  refused({"--report", folder / "model.svg"}, 1, "are the same file");
+  refused({"--report", folder / "report.svg", "--method", "float"}, 1, "a method that quantizes");
+  refused({"--report", folder / "report.svg", "--random"}, 1, "needs weights");
+}
+
 }  // namespace
 }  // namespace sdq::test
