@@ -125,7 +125,7 @@ ReportContent Content(size_t layers, bool losses) {
 }
 
 TEST_CASE("report: well-formed, with every linear in the figure and in the table") {
-  const size_t layers = GENERATE(1, 2, 24, 25, 80);
+  const size_t layers = GENERATE(1u, 2u, 24u, 25u, 80u);
   const bool losses = GENERATE(true, false);
   const ReportContent content = Content(layers, losses);
   const std::string svg = ReportSvg(content);
