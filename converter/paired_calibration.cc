@@ -163,6 +163,27 @@ void PairedCalibration::CollectErrors(size_t window, LinearGroup group,
   for (size_t i = 0; i < outputs_.size(); ++i) e[i] += float(options_.inputs) * outputs_[i];
 }
 
+bool PairedCalibration::BeginKeeping(LinearGroup group, const Linear& linear) {
+  // What a rounded product will round anyway may be kept rounded.
+  const bool keep =
+      AddsToResidual(group) && pre_norm_ && linear.dense.precision == kernels::Precision::kRounded;
+  kept_ = keep ? std::optional(PartOf(group)) : std::nullopt;
+  kept_inputs_.resize(keep ? tokens() * linear.columns : 0);
+  return keep;
+}
+
+Status PairedCalibration::Replay(LinearGroup group, const LayerWeights& quantized) {
+  const Linear& linear = Representative(quantized, group);
+  if (!BeginKeeping(group, linear)) return Status::Ok();
+  const size_t count = student_->window() * linear.columns;
+  inputs_of_window_.resize(count);
+  for (size_t w = 0; w < student_->windows(); ++w) {
+    RunToGroup(*student_, w, group, quantized, inputs_of_window_.data());
+    Round(inputs_of_window_.data(), count, &kept_inputs_[w * count]);
+  }
+  return Status::Ok();
+}
+
 Result<GroupMoments> PairedCalibration::Collect(LinearGroup group, const LayerWeights& quantized,
                                                 const LayerWeights& original,
                                                 const Calibration::Tick& tick) {
@@ -184,10 +205,7 @@ Result<GroupMoments> PairedCalibration::Collect(LinearGroup group, const LayerWe
   }
   const size_t window = student_->window();
   const size_t windows = student_->windows();
-  // What a rounded product will round anyway may be kept rounded.
-  const bool keep = leaves && pre_norm_ && precision == kernels::Precision::kRounded;
-  kept_ = keep ? std::optional(PartOf(group)) : std::nullopt;
-  kept_inputs_.resize(keep ? tokens() * n : 0);
+  const bool keep = BeginKeeping(group, linear);
   const size_t batch = std::min(windows, std::max<size_t>(1, kBatchTokens / window));
   std::vector<float> x(batch * window * n), e(correct ? batch * window * m : 0);
   for (size_t first = 0; first < windows; first += batch) {

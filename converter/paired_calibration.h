@@ -66,6 +66,9 @@ class PairedCalibration {
   // kCancelled if `tick` returns false.
   Result<GroupMoments> Collect(LinearGroup group, const LayerWeights& quantized,
                                const LayerWeights& original, const Calibration::Tick& tick);
+  // Of a group whose linears were encoded before (layer_journal.h): does to the states what Collect
+  // did, so that Advance gives the same bits, and no more.
+  Status Replay(LinearGroup group, const LayerWeights& quantized);
   // B of a linear of the group, [rows][columns]; empty without corrections.
   std::vector<float> Shift(const GroupMoments& moments, LinearGroup group,
                            const Linear& original) const;
@@ -94,6 +97,8 @@ class PairedCalibration {
   void RunThroughGroup(size_t window, LinearGroup group, const LayerWeights& layer, float* x);
   void CollectErrors(size_t window, LinearGroup group, const LayerWeights& original, const float* x,
                      float* e);
+  // Whether the inputs of this group are kept for Advance; makes room for them.
+  bool BeginKeeping(LinearGroup group, const Linear& linear);
   void AdvanceStudent(size_t window, BlockPart part, const LayerWeights& quantized);
 
   CorrectionOptions options_;

@@ -294,7 +294,7 @@ class Conversion {
     std::vector<EncodedLinear> encoded;
     SDQ_ASSIGN_OR_RETURN(const bool restored, Restore(layer, *weights, &encoded));
     const auto group = [&](LinearGroup which, double from, double to) {
-      if (restored) return Status::Ok();
+      if (restored) return calibration.Replay(which, weights->weights());
       return QuantizeGroup(layer, which, from, to, *weights, *original, calibration, &encoded);
     };
     const bool last = layer + 1 == checkpoint_.config().layers;
