@@ -11,6 +11,7 @@
 #include "converter/journal.h"
 #include "converter/pipeline.h"
 #include "converter/random_checkpoint.h"
+#include "kernels/dispatch.h"
 #include "tests/support/files.h"
 
 namespace sdq::converter {
@@ -151,6 +152,14 @@ TEST_CASE("resume: embeddings and head as bitstreams are kept too") {
   const Run other = ConvertTo(*checkpoint, options, path);
   CHECK(other.status.code() == StatusCode::kCorrupt);
   CHECK(other.status.message().find("head is not one of this conversion") != std::string::npos);
+}
+
+TEST_CASE("resume: likewise without a tile unit, whose rounding hides what was kept rounded") {
+  struct Forced {
+    Forced() { kernels::ForceTarget(kernels::AvailableTargets().back()); }
+    ~Forced() { kernels::ForceTarget(""); }
+  } const plainest;
+  CheckEveryInterruption(kLlama, Options(Method::kTrellis, format::Alphabet::kBinary, true));
 }
 
 TEST_CASE("resume: biases that calibration moved come back") {
