@@ -31,6 +31,9 @@ Result<Feedback> FactorHessian(std::vector<double> h, size_t n, double damping);
 // result depends on nothing else.
 void SolveRows(const Feedback& feedback, size_t count, float* rows);
 
+// The first half of that: rows[count][n] become rows (I + A)^-T.
+void SolveFactorRows(const Feedback& feedback, size_t count, float* rows);
+
 // H in the rotated basis: T H T^T, in place.
 void RotateHessian(const kernels::Rotation& rotation, std::vector<double>* h);
 

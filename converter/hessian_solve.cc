@@ -78,15 +78,22 @@ void Solve(const Block& b, std::vector<float>* negated) {
                   n - b.end, width, true);
 }
 
-void SolveChunk(const Feedback& feedback, size_t count, float* rows) {
+// y (I + A)^T = row, from the last column.
+void SolveFactorChunk(const Feedback& feedback, size_t count, float* rows) {
   const size_t n = feedback.n;
   std::vector<float> block_of_a, products(count * std::min(kBlock, n));
-  // y (I + A)^T = row, from the last column; then z (I + A) = y D^-1, from the first.
   for (size_t end = n; end > 0;) {
     const size_t begin = (end - 1) / kBlock * kBlock;
     SolveTransposed({feedback, begin, end, count, rows}, &block_of_a, &products);
     end = begin;
   }
+}
+
+// After that, z (I + A) = y D^-1, from the first column.
+void SolveChunk(const Feedback& feedback, size_t count, float* rows) {
+  const size_t n = feedback.n;
+  std::vector<float> products(count * std::min(kBlock, n));
+  SolveFactorChunk(feedback, count, rows);
   for (size_t r = 0; r < count; ++r) {
     for (size_t j = 0; j < n; ++j) rows[r * n + j] /= feedback.d[j];
   }
@@ -96,6 +103,12 @@ void SolveChunk(const Feedback& feedback, size_t count, float* rows) {
 }
 
 }  // namespace
+
+void SolveFactorRows(const Feedback& feedback, size_t count, float* rows) {
+  for (size_t first = 0; first < count; first += kMostRows) {
+    SolveFactorChunk(feedback, std::min(kMostRows, count - first), rows + first * feedback.n);
+  }
+}
 
 void SolveRows(const Feedback& feedback, size_t count, float* rows) {
   for (size_t first = 0; first < count; first += kMostRows) {

@@ -123,17 +123,12 @@ double LayerSensitivity::Coherence(LinearSlot slot, const Feedback& feedback, ui
   const kernels::Rotation rotation(n, n, seed);
   const size_t count = sums.sampled.size();
   std::vector<double> squares(windows_ * count);
-  kernels::ParallelFor(squares.size(), 1, [&](size_t begin, size_t end, size_t) {
-    std::vector<float> y(n);
-    for (size_t k = begin; k < end; ++k) {
-      std::copy_n(sums.gradients.begin() + std::ptrdiff_t(k * n), n, y.begin());
-      rotation.Apply(y.data());
-      for (size_t i = n; i-- > 0;) {  // y (I + A)^T = G_r
-        y[i] -= kernels::Dot(&feedback.a[i * n + i + 1], y.data() + i + 1, n - i - 1);
-        squares[k] += double(y[i]) * double(y[i]);
-      }
-    }
-  });
+  std::vector<float> y = sums.gradients;  // then y (I + A)^T = G_r
+  rotation.ApplyRows(y.data(), squares.size(), n);
+  SolveFactorRows(feedback, squares.size(), y.data());
+  for (size_t k = 0; k < squares.size(); ++k) {
+    for (size_t i = 0; i < n; ++i) squares[k] += double(y[k * n + i]) * double(y[k * n + i]);
+  }
   double power = 0;  // sum_j D_j
   for (const float d : feedback.d) power += double(d);
   double whole = 0, separate = 0;

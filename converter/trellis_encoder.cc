@@ -89,6 +89,11 @@ double Dot(const float* a, const float* b, size_t n) {
   return sum;
 }
 
+// In sums of n^2 products the roundings of factors average out.
+kernels::Precision ForSumsOver(size_t n) {
+  return n < kManyColumns ? kernels::Precision::kSingle : kernels::Precision::kRounded;
+}
+
 // visit(row, x_r H / factor) for every row of x[rows][n], in parallel.
 template <typename Visit>
 void ForRowsTimesHessian(const std::vector<float>& x, size_t rows, size_t n, const ScaledHessian* h,
@@ -150,10 +155,8 @@ EncodedRows EncodeWithScale(const Trellis& trellis, const std::vector<float>& we
              out.values.data());
   out.moments.resize(rows);
   out.scales.resize(rows);
-  // A scale needs no exact sums where the roundings of many factors average out; to tell which of
-  // two is better does.
-  const auto precision = options.scale_tries > 1 || n < kManyColumns ? kernels::Precision::kSingle
-                                                                     : kernels::Precision::kRounded;
+  // To tell which of two scales is better takes exact sums.
+  const auto precision = options.scale_tries > 1 ? kernels::Precision::kSingle : ForSumsOver(n);
   ForRowsTimesHessian(out.values, rows, n, hessian, precision, [&](size_t r, const float* product) {
     Moments& m = out.moments[r];
     m.wq = Dot(product, &weights[r * n], n);
@@ -201,7 +204,7 @@ void SetErrors(const std::vector<float>& errors, const std::vector<Moments>& mom
   const size_t n = errors.size() / rows;
   const double factor = hessian != nullptr ? hessian->factor : 1.0;
   out->row_errors.resize(rows);
-  ForRowsTimesHessian(errors, rows, n, hessian, kernels::Precision::kSingle,
+  ForRowsTimesHessian(errors, rows, n, hessian, ForSumsOver(n),
                       [&](size_t r, const float* product) {
                         const double error = factor * Dot(product, &errors[r * n], n);
                         out->row_errors[r] = std::max(error, 0.0);
