@@ -193,9 +193,13 @@ struct Planned {
 // What is asked for. What cannot be had is refused here, before the first of long works.
 Status Prepare(const converter::Checkpoint& checkpoint, Options& o, Planned* planned) {
   if (o.convert.method == Method::kFloat) {
-    return o.bits_per_weight > 0 || !o.target_size.empty()
-               ? Status::InvalidArgument("--bpw and --target-size need a method that quantizes")
-               : Status::Ok();
+    if (o.bits_per_weight > 0 || !o.target_size.empty()) {
+      return Status::InvalidArgument("--bpw and --target-size need a method that quantizes");
+    }
+    if (IsStream(ParseTable(o.embeddings)) || IsStream(ParseTable(o.head))) {
+      return Status::InvalidArgument("embeddings and head as bitstreams need --method trellis");
+    }
+    return Status::Ok();
   }
   if (o.alphabet != "binary" && !o.window_given) o.convert.window = kTernaryWindow;
   if (o.convert.method == Method::kTrellis && !o.damping_given) o.convert.damping = kTrellisDamping;

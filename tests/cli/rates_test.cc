@@ -167,6 +167,7 @@ TEST_CASE("sdq-convert: what cannot be had is refused before anything is read or
   refused({"--embeddings", "auto"}, "embed.tokens can share a budget of bits per weight or file");
   refused({"--embeddings", "auto", "--target-size", "2MiB", "--allocate", "uniform"},
           "by sensitivity");
+  refused({"--embeddings", "3", "--method", "float"}, "bitstreams need --method trellis");
   refused({"--embeddings", "2.1"}, "embed.tokens: no decimator of window 8");
   refused({"--embeddings", "2", "--method", "sdq"}, "needs the trellis method");
   refused({"--window", "9"}, "window of 9");
