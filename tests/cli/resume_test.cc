@@ -28,7 +28,7 @@ TEST_CASE("sdq-convert: --resume after a kill gives the same file") {
 
   CheckFailure("sdq-convert", arguments(path, {"--resume", "--seed", "5", "-q"}), 1,
                "--seed was not given, now it is '5'");
-  WriteText(folder / "rates", "layers.0.attn.* 3/2\n");
+  WriteText(folder / "rates", "layers.0.attn.* 1\n");
   CheckFailure("sdq-convert", arguments(path, {"--resume", "--osr-file", folder / "rates", "-q"}),
                1, "--osr-file was not given, now it is 'rates, checksum ");
   const ProcessResult rest = RunProgram("sdq-convert", arguments(path, {"--resume", "-t", "2"}));

@@ -118,8 +118,8 @@ TEST_CASE("sdq-convert: Ctrl-C leaves the old file, and what is finished, and sa
   options.signal = SIGINT;
   // A wide window, so that the work lasts.
   const ProcessResult result = RunProgram("sdq-convert",
-                                          {BundledModel("stories-llama-5m"), "-o", path, "--calib",
-                                           "none", "--window", "10", "-t", "1"},
+                                          {BundledModel("stories-llama-5m"), "-o", path,
+                                           "--calib-tokens", "1024", "--window", "10", "-t", "1"},
                                           options);
   INFO(result.err);
   CHECK(result.exit_code == 1);

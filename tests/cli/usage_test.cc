@@ -82,7 +82,7 @@ TEST_CASE("sdq-convert, sdq-ppl: numbers out of range, NaN, negative counts, wor
       {"--seed", "1e3"},       {"--calib-tokens", "-5"},
       {"--calib-tokens", "0"}, {"--method", "gptq"},
       {"--method", "0"},       {"--alphabet", "quaternary"},
-      {"--embeddings", "1"},   {"--threads", "0"},
+      {"--embeddings", "q4"},  {"--threads", "0"},
   };
   for (const auto& [option, value] : convert) {
     CheckFailure("sdq-convert", {"missing", "-o", "x.sdq", option, value}, 2, option);
