@@ -19,7 +19,7 @@ void Append(const std::vector<T>& from, std::vector<T>* to) {
 // tiles, so that bytes follow bytes.
 void AppendRows(const EncodedLinear& chunk, EncodedLinear* whole) {
   whole->rows += chunk.rows;
-  whole->bits.resize(whole->bits.size() - format::kReadSlack);
+  whole->bits.erase(whole->bits.end() - std::ptrdiff_t{format::kReadSlack}, whole->bits.end());
   whole->bits.insert(whole->bits.end(), chunk.bits.begin(), chunk.bits.end());
   Append(chunk.reconstructed, &whole->reconstructed);
   Append(chunk.row_errors, &whole->row_errors);
