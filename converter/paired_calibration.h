@@ -11,7 +11,8 @@
 // the residual term is that of output-adaptive methods such as LoaQ (Lin et al. 2025). Both are
 // scaled down a little, because they fit the calibration text as well as the errors.
 //
-// Memory: the states of both models, and H and B of one group of linears.
+// Memory: the states of both models, H and B of one group of linears, inputs and errors of a batch
+// of tokens, and where products are rounded the inputs of o or down of all tokens in bfloat16.
 #ifndef SDQ_CONVERTER_PAIRED_CALIBRATION_H_
 #define SDQ_CONVERTER_PAIRED_CALIBRATION_H_
 

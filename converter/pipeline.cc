@@ -392,13 +392,7 @@ class Conversion {
       published.osr_den = rate.den;
       return EncodePublished(input, published);
     }
-    TrellisOptions trellis;
-    trellis.alphabet = options_.alphabet;
-    trellis.osr_num = rate.num;
-    trellis.osr_den = rate.den;
-    trellis.window = options_.window;
-    trellis.scale_tries = options_.scale_tries;
-    return EncodeTrellis(input, trellis);
+    return EncodeTrellis(input, TrellisOptionsOf(options_, rate));
   }
 
   // ---- the end ----
@@ -429,6 +423,16 @@ class Conversion {
 };
 
 }  // namespace
+
+TrellisOptions TrellisOptionsOf(const ConvertOptions& options, Rate rate) {
+  TrellisOptions trellis;
+  trellis.alphabet = options.alphabet;
+  trellis.osr_num = rate.num;
+  trellis.osr_den = rate.den;
+  trellis.window = options.window;
+  trellis.scale_tries = options.scale_tries;
+  return trellis;
+}
 
 const char* MethodName(Method method) {
   switch (method) {

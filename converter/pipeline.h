@@ -79,6 +79,9 @@ struct ConvertOptions {
   Journal* journal = nullptr;
 };
 
+// What the trellis encoder is told for a matrix of that rate.
+TrellisOptions TrellisOptionsOf(const ConvertOptions& options, Rate rate);
+
 struct LinearReport {
   std::string name;
   uint32_t rows = 0;

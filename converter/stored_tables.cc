@@ -47,13 +47,7 @@ Result<EncodedLinear> EncodeOne(const Checkpoint& checkpoint, const ConvertOptio
   input.seed = options.seed;
   const auto hessian = options.table_hessians.find(shape.name);
   if (hessian != options.table_hessians.end()) input.hessian = &hessian->second;
-  TrellisOptions trellis;
-  trellis.alphabet = options.alphabet;
-  trellis.osr_num = rate.num;
-  trellis.osr_den = rate.den;
-  trellis.window = options.window;
-  trellis.scale_tries = options.scale_tries;
-  Result<EncodedLinear> encoded = EncodeTable(input, trellis, progress);
+  Result<EncodedLinear> encoded = EncodeTable(input, TrellisOptionsOf(options, rate), progress);
   if (!encoded.ok()) return std::move(encoded).status().Annotate(shape.name);
   return encoded;
 }

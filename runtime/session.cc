@@ -73,7 +73,7 @@ struct Session::Impl {
 
   AlignedBuffer kv_memory;
   std::vector<KvLayer> kv;
-  kernels::Rotation kv_rotation;  // of a head; kQ8
+  kernels::Rotation kv_rotation;  // of a head; none but for kQ8
   std::unique_ptr<BlockWorkspace> workspace;
 
   size_t position = 0;
@@ -92,7 +92,9 @@ Session::Impl::Impl(const Model& m, const SessionOptions& o)
       kv_width(static_cast<size_t>(config.kv_heads * config.head_dim)),
       rotary(config.architecture == Architecture::kLlama),
       projected(weights.project_in.rows != 0),
-      kv_rotation(static_cast<size_t>(config.head_dim), static_cast<size_t>(config.head_dim), 0) {
+      kv_rotation(static_cast<size_t>(config.head_dim),
+                  options.kv == kernels::KvType::kQ8 ? static_cast<size_t>(config.head_dim) : 0,
+                  0) {
   if (options.context == 0) options.context = static_cast<size_t>(config.max_positions);
   options.batch = std::min(options.batch, options.context);
   plan.file_bytes = m.file().file_bytes();

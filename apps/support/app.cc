@@ -145,7 +145,7 @@ void AddKvOption(CLI::App& app, kernels::KvType* type) {
   const auto set = [type](const std::string& name) { *type = KvTypes().at(name); };
   app.add_option_function<std::string>(
          "--kv", set, "KV cache: f16 (default), f32, or q8, half the memory of f16")
-      ->check(CLI::IsMember({"f16", "f32", "q8"}));
+      ->check(CLI::IsMember(KvTypes()));
 }
 
 std::string KvName(kernels::KvType type) {

@@ -11,16 +11,6 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-// Some hundred tokens of plain English, two documents.
-std::string CalibrationText() {
-  std::string text;
-  for (int i = 0; i < 12; ++i) {
-    text += std::string(kReferenceText) + " number " + std::to_string(i) + "?\"\n";
-    if (i == 6) text += "<|endoftext|>\n";
-  }
-  return text;
-}
-
 Json Info(const std::string& model) { return MustRunJson("sdq-info", {model, "--json"}); }
 
 TEST_CASE("sdq-convert: trellis at OSR 2, and a model that still tells stories") {

@@ -63,6 +63,15 @@ std::string FloatModel(const TemporaryFolder& folder, const std::string& checkpo
   return path;
 }
 
+std::string CalibrationText() {
+  std::string text;
+  for (int i = 0; i < 24; ++i) {
+    text += std::string(kReferenceText) + " number " + std::to_string(i) + "?\"\n";
+    if (i == 6) text += "<|endoftext|>\n";
+  }
+  return text;
+}
+
 nlohmann::json Reference(const std::string& checkpoint) {
   return nlohmann::json::parse(ReadText(BundledModel(checkpoint) + "/ref.json"));
 }

@@ -36,6 +36,9 @@ void CheckFailure(const std::string& program, const Arguments& arguments, int ex
 std::string FloatModel(const TemporaryFolder& folder, const std::string& checkpoint,
                        const std::string& name = "float.sdq");
 
+// Some thousand tokens of plain English, two documents.
+std::string CalibrationText();
+
 // ref.json of a bundled checkpoint.
 nlohmann::json Reference(const std::string& checkpoint);
 

@@ -11,15 +11,6 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-// Some hundred tokens of plain English.
-std::string CalibrationText() {
-  std::string text;
-  for (int i = 0; i < 24; ++i) {
-    text += std::string(kReferenceText) + " number " + std::to_string(i) + "?\"\n";
-  }
-  return text;
-}
-
 std::string Convert(const std::string& model, const Arguments& more) {
   Arguments arguments = {BundledModel("stories-llama-5m"), "-o", model};
   arguments.insert(arguments.end(), more.begin(), more.end());
