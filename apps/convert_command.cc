@@ -59,9 +59,9 @@ void DeclareMethod(CLI::App& app, ConvertCommand& o) {
                  "binary (default of trellis), ternary (default of sdq; 5 per byte) or "
                  "ternary-planes (2 bits each)")
       ->check(CLI::IsMember(kAlphabets));
-  app.add_option(
-         "--window", o.convert.window,
-         "trellis: samples that a weight depends on, 2^L states (default 8; ternary 3^L, 5)")
+  app.add_option("--window", o.convert.window,
+                 "trellis: samples that a weight depends on, 2^L states: 8, 10 or 12 (default: by "
+                 "rate, longer for higher ones; ternary 3^L: 5, 6 or 7, default 5)")
       ->check(IntegerFrom(1, 16));
   app.add_option("--scale-tries", o.convert.scale_tries,
                  "trellis with --calib: row scales to try, each costs a search (default 1)")

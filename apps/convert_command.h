@@ -26,7 +26,6 @@ struct ConvertCommand {
   double bits_per_weight = 0;
   std::string target_size;
   size_t calibration_tokens = 0;  // 0: kFileTokens or kOwnTokens
-  bool window_given = false;
   bool damping_given = false;
   bool random = false;
   bool resume = false;

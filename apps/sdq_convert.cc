@@ -32,7 +32,6 @@ using converter::Method;
 
 using Options = ConvertCommand;
 
-constexpr uint32_t kTernaryWindow = 5;  // 3^5 states, about as many as 2^8
 constexpr double kTrellisDamping = 0.1;
 
 // Keys of a journal, beside those of layers.
@@ -201,7 +200,6 @@ Status Prepare(const converter::Checkpoint& checkpoint, Options& o, Planned* pla
     }
     return Status::Ok();
   }
-  if (o.alphabet != "binary" && !o.window_given) o.convert.window = kTernaryWindow;
   if (o.convert.method == Method::kTrellis && !o.damping_given) o.convert.damping = kTrellisDamping;
   if (WantsText(o)) {
     o.convert.calibration_name =
@@ -351,7 +349,6 @@ int Main(int argc, char** argv) {
   InstallSignalHandlers();
   ApplyThreads(options.threads);
   WarnIfTargetIgnored(app);
-  options.window_given = app.count("--window") > 0;
   options.damping_given = app.count("--damping") > 0;
   options.command = CommandText(app, argc, argv);
   const Stopwatch watch;

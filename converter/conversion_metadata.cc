@@ -32,7 +32,9 @@ Result<format::Metadata> MakeMetadata(const Checkpoint& checkpoint, const Conver
   metadata.Set("quantization.calibration_tokens", int64_t(options.calibration.size()));
   metadata.Set("quantization.calibration_source", options.calibration_name);
   if (options.method == Method::kTrellis) {
-    metadata.Set("quantization.window", int64_t(options.window));
+    if (options.window != kWindowByRate) {
+      metadata.Set("quantization.window", int64_t(options.window));
+    }
     metadata.Set("quantization.scale_tries", int64_t(options.scale_tries));
     metadata.Set("quantization.input_correction", options.correction.inputs);
     metadata.Set("quantization.residual_correction", options.correction.residual);

@@ -28,7 +28,15 @@ struct LearnedTaps {
 // All entries, ordered by letters, window, OSR.
 std::span<const LearnedTaps> AllLearnedTaps();
 
-// The rates P/Q that taps were learned for, rising.
+// What a window of kWindowByRate (rate.h) means for a rate. The more samples a weight brings, the
+// fewer survivors are left of as many states: high rates need longer windows for the same distance
+// from the bound, and have little work per state.
+uint32_t WindowOfRate(format::Alphabet alphabet, Rate rate);
+
+// The entry of a rate, in any terms; null if there is none.
+const LearnedTaps* FindLearnedTaps(format::Alphabet alphabet, Rate rate, uint32_t window);
+
+// The rates P/Q that taps were learned for, rising. Also for kWindowByRate.
 std::vector<Rate> LearnedRates(format::Alphabet alphabet, uint32_t window);
 
 }  // namespace sdq::converter

@@ -81,7 +81,7 @@ inline constexpr uint32_t kMaxScaleTries = 6;
 struct TrellisOptions {
   format::Alphabet alphabet = format::Alphabet::kBinary;
   uint32_t osr_num = 2, osr_den = 1;
-  uint32_t window = 8;            // L: 2^L (3^L) states
+  uint32_t window = 8;            // L: 2^L (3^L) states, or kWindowByRate (rate.h)
   uint32_t rotation_block = 0;    // 0 = the whole row
   uint32_t feedback_window = 64;  // columns over which each survivor carries its own errors
   // With a Hessian: row scales to try, 1 to kMaxScaleTries; every row keeps its best. The search
@@ -90,7 +90,8 @@ struct TrellisOptions {
 };
 Result<EncodedLinear> EncodeTrellis(const EncodeInput& input, const TrellisOptions& options);
 
-// The frozen decimators (decimator_taps.cc): NotFound if no taps were learned for this rate.
+// The frozen decimators (decimator_taps.h): NotFound if no taps were learned for this rate. The
+// window may be kWindowByRate.
 Result<format::DecimatorSpec> LearnedDecimator(format::Alphabet alphabet, uint32_t osr_num,
                                                uint32_t osr_den, uint32_t window);
 

@@ -52,11 +52,11 @@ struct ConvertOptions {
   double osr = 2.0;              // informative: the mean that the rates were made for
   std::vector<NamedRate> rates;  // one per linear; empty = NearestRate(osr) everywhere
   format::Alphabet alphabet = format::Alphabet::kBinary;
-  uint32_t window = 8;         // trellis: samples of decimator window
-  uint32_t scale_tries = 1;    // trellis with calibration: row scales to try (encoder.h)
-  PublishedOptions published;  // order, block, grid; alphabet and rate come from above
-  TableStorage embeddings;     // "embed.tokens", in tied models the head too; ignored by kFloat
-  TableStorage head;           // of other models; likewise
+  uint32_t window = kWindowByRate;  // trellis: samples of decimator window
+  uint32_t scale_tries = 1;         // trellis with calibration: row scales to try (encoder.h)
+  PublishedOptions published;       // order, block, grid; alphabet and rate come from above
+  TableStorage embeddings;  // "embed.tokens", in tied models the head too; ignored by kFloat
+  TableStorage head;        // of other models; likewise
   // What errors of their rows cost, by name (table_sensitivity.h): for bitstreams. Absent: plain
   // squared error.
   std::map<std::string, std::vector<double>> table_hessians;

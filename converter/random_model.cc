@@ -224,7 +224,9 @@ class RandomModel {
     metadata.Set("quantization.bits_per_weight", report_.bits_per_weight);
     metadata.Set("quantization.seed", int64_t(options_.seed));
     if (options_.method == Method::kTrellis) {
-      metadata.Set("quantization.window", int64_t(options_.window));
+      if (options_.window != kWindowByRate) {
+        metadata.Set("quantization.window", int64_t(options_.window));
+      }
     } else {
       metadata.Set("quantization.block", int64_t(options_.published.block));
     }

@@ -15,6 +15,9 @@ struct Rate {
   bool operator==(const Rate&) const = default;
 };
 
+// In the place of a decimator's window: the one that suits the rate.
+inline constexpr uint32_t kWindowByRate = 0;
+
 // In the place of a rate: no bitstream, but 8-bit rows (embeddings and head only).
 inline constexpr Rate kEightBitRows = {8, 0};
 

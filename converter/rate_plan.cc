@@ -34,8 +34,9 @@ Status CheckLearned(const std::vector<NamedRate>& rates, const ConvertOptions& o
     });
     if (!known) {
       return Status::InvalidArgument(fmt::format(
-          "{}: no decimator of window {} was learned for OSR {}/{}; there are {}", named.name,
-          options.window, named.rate.num, named.rate.den, ListRates(learned)));
+          "{}: no decimator{} was learned for OSR {}/{}; there are {}", named.name,
+          options.window == kWindowByRate ? "" : fmt::format(" of window {}", options.window),
+          named.rate.num, named.rate.den, ListRates(learned)));
     }
   }
   return Status::Ok();
@@ -265,13 +266,8 @@ std::vector<Rate> CandidateRates(const ConvertOptions& options) {
 
 double ExpectedError(const ConvertOptions& options, Rate rate) {
   if (options.method == Method::kTrellis) {
-    const uint32_t letters = options.alphabet == format::Alphabet::kBinary ? 2 : 3;
-    for (const LearnedTaps& entry : AllLearnedTaps()) {
-      if (entry.letters == letters && entry.window == options.window &&
-          uint64_t(entry.osr_num) * rate.den == uint64_t(rate.num) * entry.osr_den) {
-        return entry.squared_error;
-      }
-    }
+    const LearnedTaps* entry = FindLearnedTaps(options.alphabet, rate, options.window);
+    if (entry != nullptr) return entry->squared_error;
   }
   const double at_two = options.alphabet == format::Alphabet::kBinary ? 0.308 : 0.119;
   return at_two * std::pow(rate.osr() / 2, -2.1);

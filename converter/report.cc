@@ -17,7 +17,9 @@ std::vector<std::pair<std::string, std::string>> Facts(const ConvertOptions& opt
   std::vector<std::pair<std::string, std::string>> facts = {
       {"Method", MethodName(options.method)}, {"Alphabet", AlphabetName(options.alphabet)}};
   if (options.method == Method::kTrellis) {
-    facts.emplace_back("Window", fmt::format("{} samples", options.window));
+    facts.emplace_back("Window", options.window == kWindowByRate
+                                     ? "by rate"
+                                     : fmt::format("{} samples", options.window));
     facts.emplace_back("Scales tried", fmt::format("{}", options.scale_tries));
     facts.emplace_back("Corrections",
                        fmt::format("inputs {:g}, residual {:g}", options.correction.inputs,

@@ -154,12 +154,14 @@ TEST_CASE("sdq-convert: what cannot be had is refused before anything is read or
     refused({"--bpw", "9", "--allocate", allocation}, "9.0000 bits per weight cannot be met: from");
   }
   refused({"--target-size", "1MiB", "--embeddings", "q8"}, "a file of 1048576 bytes cannot be met");
-  refused({"--osr", "5"}, "from 1.0000 to 4.0000");
+  refused({"--osr", "7"}, "from 1.0000 to 6.0000");
+  refused({"--osr", "5", "--window", "8"}, "from 1.0000 to 4.0000");
   refused({"--embeddings", "auto"}, "embed.tokens can share a budget of bits per weight or file");
   refused({"--embeddings", "auto", "--target-size", "2MiB", "--allocate", "uniform"},
           "by sensitivity");
   refused({"--embeddings", "3", "--method", "float"}, "bitstreams need --method trellis");
-  refused({"--embeddings", "2.1"}, "embed.tokens: no decimator of window 8");
+  refused({"--embeddings", "2.1"}, "embed.tokens: no decimator was learned for OSR 21/10");
+  refused({"--embeddings", "5", "--window", "8"}, "embed.tokens: no decimator of window 8");
   refused({"--embeddings", "2", "--method", "sdq"}, "needs the trellis method");
   refused({"--window", "9"}, "window of 9");
   refused({"--target-size", "5MB"}, "'5MB' is not a size");

@@ -92,9 +92,11 @@ TEST_CASE("rate budget: within a thousandth below the target, for any allocation
       GENERATE(Allocation::kUniform, Allocation::kSigma, Allocation::kSensitivity);
   const auto checkpoint = Bundled(model);
   ConvertOptions options;
-  options.window = GENERATE(8u, 10u, 12u);
+  options.window = GENERATE(kWindowByRate, 8u, 10u, 12u);
+  const bool high = options.window == kWindowByRate;
   uint64_t weights = 0;
-  for (const double limit : {1.31, 1.5, 2.0, 2.718, 3.5}) {
+  for (const double limit : {1.31, 1.5, 2.0, 2.718, 3.5, 4.4, 5.3, 5.95}) {
+    if (limit > 4 && !high) continue;
     const auto plan =
         PlanRates(*checkpoint, options,
                   Request(*checkpoint, options, allocation, {Kind::kBitsPerWeight, limit}));
@@ -107,7 +109,8 @@ TEST_CASE("rate budget: within a thousandth below the target, for any allocation
     CHECK(bits <= limit);
     CHECK(bits >= limit * 0.999);
   }
-  for (const double limit : {2.2e6, 2345678.0, 3145728.0}) {
+  for (const double limit : {2.2e6, 2345678.0, 3145728.0, 3.8e6, 4.4e6}) {
+    if (limit > 3.4e6 && !high) continue;
     const auto plan = PlanRates(
         *checkpoint, options, Request(*checkpoint, options, allocation, {Kind::kFileBytes, limit}));
     INFO(plan.status().message());
@@ -146,7 +149,7 @@ TEST_CASE("rate budget: embeddings and head share it, to the byte") {
   request.shared_tables = {"embed.tokens", "head"};
   request.tables = {MadeUpTable(options, "embed.tokens", 5), MadeUpTable(options, "head", 40)};
   bool some_stream = false, some_eight_bits = false;
-  for (const double limit : {110e3, 160e3, 210e3, 279.3e3}) {
+  for (const double limit : {110e3, 160e3, 210e3, 279.3e3, 335e3}) {
     INFO(limit);
     request.budget = {Kind::kFileBytes, limit};
     REQUIRE(CheckRequest(checkpoint, options, request).ok());
@@ -322,7 +325,7 @@ TEST_CASE("rate budget: what cannot be met is refused with what can") {
     return plan.status().message();
   };
   CHECK(message(Kind::kBitsPerWeight, 0.9).find("1.05") != std::string::npos);
-  CHECK(message(Kind::kBitsPerWeight, 5.0).find("4.05") != std::string::npos);
+  CHECK(message(Kind::kBitsPerWeight, 7.0).find("6.05") != std::string::npos);
   const std::string small = message(Kind::kFileBytes, 1e6);
   CHECK(small.find("1000000 bytes cannot be met") != std::string::npos);
   message(Kind::kFileBytes, 1e8);
@@ -331,7 +334,7 @@ TEST_CASE("rate budget: what cannot be met is refused with what can") {
   for (const TensorShape& shape : ExpectedTensors(checkpoint->config())) {
     if (!shape.is_linear) continue;
     least.push_back({shape.name, {1, 1}});
-    most.push_back({shape.name, {4, 1}});
+    most.push_back({shape.name, {6, 1}});
   }
   for (const auto& rates : {least, most}) {
     const uint64_t bytes = BytesOf(*checkpoint, options, rates).file;
@@ -357,9 +360,9 @@ TEST_CASE("rate budget: the same refusals before there is text or a sensitivity"
       GENERATE(Allocation::kUniform, Allocation::kSigma, Allocation::kSensitivity);
   const RateBudget budget =
       GENERATE(RateBudget{Kind::kFileBytes, 1e6}, RateBudget{Kind::kFileBytes, 1e8},
-               RateBudget{Kind::kBitsPerWeight, 0.9}, RateBudget{Kind::kBitsPerWeight, 4.2},
+               RateBudget{Kind::kBitsPerWeight, 0.9}, RateBudget{Kind::kBitsPerWeight, 6.2},
                RateBudget{Kind::kMeanOsr, 0.5}, RateBudget{Kind::kFileBytes, 2.2e6},
-               RateBudget{Kind::kBitsPerWeight, 1.06}, RateBudget{Kind::kMeanOsr, 4.0});
+               RateBudget{Kind::kBitsPerWeight, 1.06}, RateBudget{Kind::kMeanOsr, 6.0});
   RateRequest request;
   request.allocation = allocation;
   request.budget = budget;
@@ -377,12 +380,16 @@ TEST_CASE("rate budget: rates that do not exist are refused early too") {
   ConvertOptions options;
   RateRequest request;
   CHECK(message(options, request).empty());
+  options.osr = 6.5;
+  CHECK(message(options, request).find("from 1 to 6") != std::string::npos);
   options.osr = 4.5;
+  CHECK(message(options, request).empty());
+  options.window = 8;
   CHECK(message(options, request).find("from 1 to 4") != std::string::npos);
   options.osr = 2;
   options.window = 9;
   CHECK(message(options, request).find("window of 9") != std::string::npos);
-  options.window = 8;
+  options.window = kWindowByRate;
   request.overrides = "layers.9.* 2\n";
   CHECK(message(options, request).find("line 1") != std::string::npos);
   request.overrides = "layers.0.* 7\n";

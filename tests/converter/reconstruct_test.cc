@@ -4,6 +4,8 @@
 #include <cmath>
 #include <vector>
 
+#include "converter/rate.h"
+
 namespace sdq::converter {
 namespace {
 
@@ -31,6 +33,8 @@ TEST_CASE("reconstruct: what the trellis encoder computed, bit for bit") {
                           Case{format::Alphabet::kBinary, 3, 2, 8, 0, 17, 72},
                           Case{format::Alphabet::kBinary, 5, 4, 8, 16, 16, 61},
                           Case{format::Alphabet::kBinary, 4, 1, 12, 0, 35, 64},
+                          Case{format::Alphabet::kBinary, 11, 2, 12, 0, 19, 61},
+                          Case{format::Alphabet::kBinary, 6, 1, kWindowByRate, 0, 16, 64},
                           Case{format::Alphabet::kTernaryPlanes, 7, 4, 5, 0, 18, 57},
                           Case{format::Alphabet::kTernaryPacked, 5, 4, 5, 0, 33, 48});
   const std::vector<float> weights = Weights(c.rows * c.columns);

@@ -15,8 +15,10 @@ namespace sdq::test {
 namespace {
 
 using converter::AllLearnedTaps;
+using converter::kWindowByRate;
 using converter::LearnedDecimator;
 using converter::LearnedTaps;
+using converter::Rate;
 using converter::Trellis;
 using format::Alphabet;
 
@@ -71,6 +73,10 @@ TEST_CASE("taps: the rates of the command line exist") {
        {std::pair{1u, 1u}, {5u, 4u}, {3u, 2u}, {7u, 4u}, {2u, 1u}, {5u, 2u}, {3u, 1u}, {4u, 1u}}) {
     CHECK(LearnedDecimator(Alphabet::kBinary, num, den, 8).ok());
   }
+  for (uint32_t eighths = 8; eighths <= 48; ++eighths) {
+    CHECK(LearnedDecimator(Alphabet::kBinary, eighths, 8, 12).ok());
+    CHECK(LearnedDecimator(Alphabet::kBinary, eighths, 8, kWindowByRate).ok());
+  }
   for (const auto& [num, den] : {std::pair{1u, 1u}, {5u, 4u}, {3u, 2u}}) {
     CHECK(LearnedDecimator(Alphabet::kTernaryPacked, num, den, 5).ok());
     CHECK(LearnedDecimator(Alphabet::kTernaryPlanes, num, den, 5).ok());
@@ -83,9 +89,35 @@ TEST_CASE("taps: the rates of the command line exist") {
         StatusCode::kInvalidArgument);
 }
 
+TEST_CASE("taps: windows by rate") {
+  const auto window = [](Alphabet alphabet, uint32_t num, uint32_t den) {
+    return LearnedDecimator(alphabet, num, den, kWindowByRate)->window;
+  };
+  CHECK(window(Alphabet::kBinary, 2, 1) == 8);
+  CHECK(window(Alphabet::kBinary, 47, 16) == 8);
+  CHECK(window(Alphabet::kBinary, 6, 2) == 10);
+  CHECK(window(Alphabet::kBinary, 63, 16) == 10);
+  CHECK(window(Alphabet::kBinary, 4, 1) == 12);
+  CHECK(window(Alphabet::kBinary, 12, 2) == 12);
+  CHECK(window(Alphabet::kTernaryPacked, 3, 2) == 5);
+  CHECK_FALSE(LearnedDecimator(Alphabet::kBinary, 13, 2, kWindowByRate).ok());
+  const std::vector<Rate> rates = converter::LearnedRates(Alphabet::kBinary, kWindowByRate);
+  CHECK(rates.front() == Rate{1, 1});
+  CHECK(rates.back() == Rate{6, 1});
+  for (size_t i = 0; i < rates.size(); ++i) {
+    INFO("OSR " << rates[i].osr());
+    if (i > 0) CHECK(rates[i - 1].osr() < rates[i].osr());
+    const LearnedTaps* taps =
+        converter::FindLearnedTaps(Alphabet::kBinary, rates[i], kWindowByRate);
+    REQUIRE(taps != nullptr);
+    CHECK(taps->squared_error < 1.8 * std::pow(4.0, -rates[i].osr()));
+  }
+}
+
 TEST_CASE("taps: each codes Gaussian samples as well as its entry says") {
   for (const LearnedTaps& entry : AllLearnedTaps()) {
-    if (entry.window > 10) continue;  // the error of long windows takes long to measure
+    // The error of long windows takes long to measure; only high rates have them by default.
+    if (entry.window > 10 && entry.osr_num < 4 * entry.osr_den) continue;
     INFO(entry.letters << " letters, OSR " << entry.osr_num << "/" << entry.osr_den << ", L "
                        << entry.window);
     CHECK(MeasuredError(entry, 64, 480) == Approx(entry.squared_error).epsilon(0.025));

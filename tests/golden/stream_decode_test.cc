@@ -51,10 +51,20 @@ struct Conversion {
 const std::vector<Conversion>& Conversions() {
   static const std::vector<Rate> all = {{1, 1}, {5, 4}, {3, 2}, {7, 4},
                                         {2, 1}, {5, 2}, {3, 1}, {4, 1}};
+  // With windows by rate: two kinds of taps in one file, up to six samples per weight.
+  static const std::vector<Rate> high = {{6, 1}, {9, 2}, {2, 1}, {15, 4}, {39, 8}, {11, 2}, {5, 1}};
   static const std::vector<Rate> ternary = {{1, 1}, {5, 4}, {3, 2}, {2, 1}};
   static const std::vector<Rate> published = {{2, 1}, {3, 2}, {237, 100}, {1, 1}, {3, 1}};
   static const std::vector<Conversion> conversions = {
       {"trellis, binary", kLlama, Method::kTrellis, Alphabet::kBinary, 8, 1, all},
+      {"trellis, binary, high rates",
+       kLlama,
+       Method::kTrellis,
+       Alphabet::kBinary,
+       converter::kWindowByRate,
+       1,
+       high,
+       {TableType::kStream, {6, 1}}},
       {"trellis, ternary", kLlama, Method::kTrellis, Alphabet::kTernaryPacked, 5, 1, ternary},
       {"trellis, ternary in planes, biases", kOpt, Method::kTrellis, Alphabet::kTernaryPlanes, 5, 1,
        ternary},
