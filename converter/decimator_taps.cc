@@ -75,6 +75,7 @@ Result<format::DecimatorSpec> LearnedDecimator(format::Alphabet alphabet, uint32
     spec.osr_num = entry->osr_num;
     spec.osr_den = entry->osr_den;
     spec.window = entry->window;
+    spec.derived = entry->derived;
     spec.taps = entry->taps;
     return spec;
   }

@@ -2,7 +2,9 @@
 //
 // Each entry was learned by sdq-learn-taps (tools/learn_taps.cc): alternate the trellis search over
 // independent Gaussian samples of unit variance with least squares for the taps, from many random
-// starts. To add a rate, run the program and put its output into learned_taps.inc.
+// starts. Entries below OSR 1.75 have a derived stream (format/tensor.h): there a linear map of the
+// samples alone falls short most. To add a rate, run the program and put its output into
+// learned_taps.inc.
 #ifndef SDQ_CONVERTER_DECIMATOR_TAPS_H_
 #define SDQ_CONVERTER_DECIMATOR_TAPS_H_
 
@@ -22,7 +24,8 @@ struct LearnedTaps {
   uint32_t osr_den;
   uint32_t window;                    // L
   double squared_error;               // mean, on Gaussian samples of unit variance
-  std::initializer_list<float> taps;  // [Q][L], newest sample first
+  std::initializer_list<float> taps;  // [Q][PhaseTaps], newest sample first
+  uint32_t derived = 0;               // DecimatorSpec::derived
 };
 
 // All entries, ordered by letters, window, OSR.

@@ -51,8 +51,8 @@ Status Damaged(const char* what) {
 
 void AppendDecimator(const format::DecimatorSpec& decimator, ByteSink* sink) {
   sink->Append(uint8_t(decimator.kind));
-  for (const uint32_t number :
-       {decimator.osr_num, decimator.osr_den, decimator.window, decimator.lead, decimator.block}) {
+  for (const uint32_t number : {decimator.osr_num, decimator.osr_den, decimator.window,
+                                decimator.lead, decimator.block, decimator.derived}) {
     sink->Append(number);
   }
   AppendAll<float>(decimator.taps, sink);
@@ -63,7 +63,7 @@ bool ReadDecimator(ByteCursor* cursor, format::DecimatorSpec* decimator) {
   if (!cursor->Read(&kind)) return false;
   decimator->kind = format::DecimatorKind(kind);
   for (uint32_t* number : {&decimator->osr_num, &decimator->osr_den, &decimator->window,
-                           &decimator->lead, &decimator->block}) {
+                           &decimator->lead, &decimator->block, &decimator->derived}) {
     if (!cursor->Read(number)) return false;
   }
   return ReadAll(cursor, &decimator->taps);

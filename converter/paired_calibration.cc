@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/dense.h"
+#include "kernels/tile_product.h"
 #include "kernels/vector_math.h"
 
 namespace sdq::converter {
@@ -62,6 +63,14 @@ void Round(const float* from, size_t count, uint16_t* to) {
   for (size_t i = 0; i < count; ++i) {
     const auto bits = std::bit_cast<uint32_t>(from[i]);
     to[i] = uint16_t((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+  }
+}
+
+void RoundInPlace(std::vector<float>* values) {
+  for (float& value : *values) {
+    uint16_t rounded = 0;
+    Round(&value, 1, &rounded);
+    value = std::bit_cast<float>(uint32_t{rounded} << 16);
   }
 }
 
@@ -223,6 +232,12 @@ Result<GroupMoments> PairedCalibration::Collect(LinearGroup group, const LayerWe
       if (tick && !tick(first + i + 1, windows)) return Status::Cancelled("interrupted");
     }
     const size_t rows = count * window;
+    if (precision == kernels::Precision::kRounded && kernels::TileProductsAvailable()) {
+      // Covariances are those of what is multiplied: with means of anything else, an input that
+      // hardly varies leaves a matrix that is not positive definite.
+      RoundInPlace(&x);
+      RoundInPlace(&e);
+    }
     kernels::AccumulateGramUpper(x.data(), rows, n, n, moments.hessian.data(), precision);
     AddRows(x, rows, &moments.input_mean);
     if (!correct) continue;

@@ -52,14 +52,28 @@ float ScaleOf(const EncodedLinear& encoded, size_t index) {
   return encoded.scale_base * format::F16ToF32(encoded.scales_f16[index]);
 }
 
-// The sums of the trellis's states (trellis.cc), newest sample first, then the scale.
+// The product of the samples that `derived` names, back from q[j].
+float DerivedSample(uint32_t derived, const float* q, size_t j) {
+  float product = 1;
+  for (size_t b = 0; derived >> b != 0; ++b) {
+    if ((derived >> b & 1) != 0) product *= q[j - b];
+  }
+  return product;
+}
+
+// The sums of the trellis's states (trellis.cc), newest sample first, derived ones behind the
+// stored ones, then the scale.
 void PolyphaseRow(const EncodedLinear& encoded, const float* q, float scale, float* w) {
   const format::DecimatorSpec& d = encoded.decimator;
   for (size_t i = 0; i < encoded.columns; ++i) {
     const size_t end = d.lead + (i + 1) * d.osr_num / d.osr_den;
-    const float* taps = &d.taps[i % d.osr_den * d.window];
+    const float* taps = &d.taps[i % d.osr_den * format::PhaseTaps(d)];
+    const size_t known = std::min<size_t>(d.window, end), reach = format::DerivedReach(d);
     float sum = 0;
-    for (size_t k = 0; k < std::min<size_t>(d.window, end); ++k) sum += taps[k] * q[end - 1 - k];
+    for (size_t k = 0; k < known; ++k) sum += taps[k] * q[end - 1 - k];
+    for (size_t k = 0; d.derived != 0 && k + reach < known; ++k) {
+      sum += taps[d.window + k] * DerivedSample(d.derived, q, end - 1 - k);
+    }
     w[i] = sum * scale;
   }
 }

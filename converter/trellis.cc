@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <memory>
 #include <numeric>
 
@@ -27,14 +28,26 @@ float LetterValue(uint32_t digit, uint32_t letters) {
   return letters == 2 ? (digit != 0 ? 1.0f : -1.0f) : float(digit) - 1.0f;
 }
 
+// The product of the samples of `state` (two letters) that `derived` names: -1 for an odd number of
+// zero bits.
+float DerivedValue(uint32_t state, uint32_t derived) {
+  return std::popcount(~state & derived) % 2 == 0 ? 1.0f : -1.0f;
+}
+
 // Values of all states with one phase's taps; samples older than `known` count as zero.
-std::vector<float> StateValues(const float* taps, uint32_t window, uint64_t known, uint32_t letters,
-                               uint32_t states, uint32_t padded) {
+std::vector<float> StateValues(const format::DecimatorSpec& decimator, size_t phase, uint64_t known,
+                               uint32_t letters, uint32_t states, uint32_t padded) {
+  const float* taps = &decimator.taps[phase * format::PhaseTaps(decimator)];
+  const uint32_t seen = uint32_t(std::min<uint64_t>(decimator.window, known));
+  const uint32_t reach = format::DerivedReach(decimator);
   std::vector<float> values(padded, 0.0f);
   for (uint32_t c = 0; c < states; ++c) {
     uint32_t rest = c;
-    for (uint32_t k = 0; k < window && k < known; ++k, rest /= letters) {
+    for (uint32_t k = 0; k < seen; ++k, rest /= letters) {
       values[c] += taps[k] * LetterValue(rest % letters, letters);
+    }
+    for (uint32_t k = 0; decimator.derived != 0 && k + reach < seen; ++k) {
+      values[c] += taps[decimator.window + k] * DerivedValue(c >> k, decimator.derived);
     }
   }
   return values;
@@ -46,8 +59,12 @@ Result<Trellis> Trellis::Create(const format::DecimatorSpec& decimator, uint32_t
   const uint32_t q = decimator.osr_den;
   const uint32_t window = decimator.window;
   if (decimator.kind != format::DecimatorKind::kPolyphase || q == 0 || window == 0 ||
-      decimator.taps.size() != size_t(q) * window || decimator.block != 0) {
+      format::DerivedReach(decimator) >= window || decimator.block != 0 ||
+      decimator.taps.size() != size_t(q) * format::PhaseTaps(decimator)) {
     return Status::InvalidArgument("the trellis needs a polyphase decimator of the whole row");
+  }
+  if (decimator.derived != 0 && letters != 2) {
+    return Status::InvalidArgument("a derived stream of other than binary samples");
   }
   if (letters < 2 || letters > 3) {
     return Status::InvalidArgument(fmt::format("an alphabet of {} letters", letters));
@@ -74,8 +91,8 @@ Result<Trellis> Trellis::Create(const format::DecimatorSpec& decimator, uint32_t
     if (phase.parents > kMaxParents) {
       return Status::InvalidArgument(fmt::format("{} survivors per weight", phase.parents));
     }
-    phase.values = StateValues(&decimator.taps[size_t(p) * window], window, window, letters,
-                               trellis.states_, trellis.padded_states_);
+    phase.values =
+        StateValues(decimator, p, window, letters, trellis.states_, trellis.padded_states_);
     phase.parent.resize(trellis.padded_states_);
     for (uint32_t c = 0; c < trellis.padded_states_; ++c)
       phase.parent[c] = int32_t(c / phase.radix);
@@ -84,9 +101,8 @@ Result<Trellis> Trellis::Create(const format::DecimatorSpec& decimator, uint32_t
   }
   if (decimator.osr_num == 0) return Status::InvalidArgument("an OSR of zero");
   for (size_t i = 0; trellis.End(i) < window; ++i) {
-    trellis.head_values_.push_back(StateValues(&decimator.taps[i % q * window], window,
-                                               trellis.End(i), letters, trellis.states_,
-                                               trellis.padded_states_));
+    trellis.head_values_.push_back(StateValues(decimator, i % q, trellis.End(i), letters,
+                                               trellis.states_, trellis.padded_states_));
   }
   return trellis;
 }

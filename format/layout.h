@@ -31,6 +31,7 @@ inline constexpr uint32_t kMaxDimension = 1u << 24;
 inline constexpr uint32_t kMaxTensors = 1u << 16;
 inline constexpr uint32_t kMaxDecimators = 1u << 16;
 inline constexpr uint32_t kMaxWindow = 16;                 // L, taps per phase
+inline constexpr uint32_t kMaxDerivedReach = 7;            // samples back, of a derived sample
 inline constexpr uint32_t kMaxPhases = 64;                 // Q of a polyphase decimator
 inline constexpr uint32_t kMaxOsr = 16;                    // P/Q
 inline constexpr uint32_t kMaxRateDenominator = 1u << 16;  // Q of an ideal low-pass
@@ -52,7 +53,7 @@ enum class SectionKind : uint32_t {
   kMetadata = 1,
   kTensorTable = 2,
   kDecimatorTable = 3,
-  kTaps = 4,       // f32[Q][L], newest sample first
+  kTaps = 4,       // f32[Q][taps per phase], newest sample first
   kDense = 5,      // row-major matrix or vector
   kBitstream = 6,  // tiles of 16 rows
   kScales = 7,     // f16

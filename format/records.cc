@@ -220,6 +220,7 @@ void AppendDecimator(const DecimatorRecord& record, ByteSink* sink) {
   sink->Append(record.lead);
   sink->Append(record.block);
   sink->Append(record.taps_section);
+  sink->Append(record.derived);
   sink->AppendZeros(kDecimatorRecordBytes - (sink->size() - begin));
 }
 
@@ -232,7 +233,8 @@ Result<DecimatorRecord> DecodeDecimator(const uint8_t* at) {
   record.lead = LoadLe<uint32_t>(at + 16);
   record.block = LoadLe<uint32_t>(at + 20);
   record.taps_section = LoadLe<uint32_t>(at + 24);
-  if (!AllZero(at + 28, kDecimatorRecordBytes - 28)) {
+  record.derived = LoadLe<uint32_t>(at + 28);
+  if (!AllZero(at + 32, kDecimatorRecordBytes - 32)) {
     return Status::Corrupt("reserved bytes are not zero");
   }
   return record;

@@ -65,6 +65,7 @@ struct DecimatorRecord {
   uint32_t lead = 0;
   uint32_t block = 0;
   uint32_t taps_section = kNoSection;
+  uint32_t derived = 0;
 };
 
 // "metadata", "tensor table", ...: for messages and listings.

@@ -2,6 +2,7 @@
 #include "format/tensor.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace sdq::format {
 namespace {
@@ -11,6 +12,15 @@ uint32_t FullBlock(const DecimatorSpec& decimator, uint32_t columns) {
 }
 
 }  // namespace
+
+uint32_t DerivedReach(const DecimatorSpec& decimator) {
+  return decimator.derived == 0 ? 0 : uint32_t(std::bit_width(decimator.derived)) - 1;
+}
+
+uint32_t PhaseTaps(const DecimatorSpec& decimator) {
+  const uint32_t window = decimator.window;
+  return decimator.derived == 0 ? window : 2 * window - DerivedReach(decimator);
+}
 
 uint32_t BlockCount(const DecimatorSpec& decimator, uint32_t columns) {
   const uint32_t block = FullBlock(decimator, columns);

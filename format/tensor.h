@@ -18,6 +18,11 @@ namespace sdq::format {
 //     w_i = sum_{k<window} taps[p*window + k] * q[e_i - 1 - k],   e_i = lead + floor((i+1) P / Q),
 //   where samples before the stream's start (negative index) count as zero.
 //   Samples per row: M = lead + floor(n P / Q) for n columns.
+//   With a derived stream, d[j] = the product of the q[j - b] for all bits b of `derived` (zero
+//   where one of them lies before the start), there are taps for both: the sum over q and then
+//     sum_{k<L-r} taps[.. L + k] * d[e_i - 1 - k],   r = DerivedReach: all within the same L
+//     samples.
+//   Binary samples only; an exclusive or of bits makes it, and nothing of it is stored.
 // kIdealLowPass: columns are cut into blocks of `block` (the last may be shorter); a block of len
 //   columns has floor(len P / Q) samples; FORMAT.md gives the resampling kernel.
 // kIdentity: w_i = q[i]; P = Q = 1.
@@ -28,7 +33,8 @@ struct DecimatorSpec {
   uint32_t window = 0;      // L; polyphase only
   uint32_t lead = 0;        // polyphase only
   uint32_t block = 0;       // columns per block; 0 = the whole row (polyphase, identity)
-  std::vector<float> taps;  // [Q][L]; polyphase only
+  uint32_t derived = 0;     // polyphase only: bits of the samples that a derived one multiplies
+  std::vector<float> taps;  // [Q][PhaseTaps]; polyphase only
 
   double osr() const { return double(osr_num) / double(osr_den); }
   bool operator==(const DecimatorSpec&) const = default;
@@ -40,6 +46,11 @@ struct RotationSpec {
   uint64_t sign_seed = 0;  // FORMAT.md: sign of column i = bit of splitmix64(seed, i)
   bool operator==(const RotationSpec&) const = default;
 };
+
+// How far back a derived sample reaches (0: none), and the taps of one phase: L, and L - reach more
+// where there is a derived stream. For valid decimators.
+uint32_t DerivedReach(const DecimatorSpec& decimator);
+uint32_t PhaseTaps(const DecimatorSpec& decimator);
 
 // Geometry. All of these ask for a decimator and columns that ValidateDecimator accepts.
 // Number of decimator blocks of a row, and samples of block b. Every block starts on a new byte.

@@ -47,11 +47,12 @@ Result<DecimatorSpec> ReadDecimator(const uint8_t* at, SectionClaims* claims) {
   spec.window = record.window;
   spec.lead = record.lead;
   spec.block = record.block;
+  spec.derived = record.derived;
   SDQ_ASSIGN_OR_RETURN(const std::span<const float> taps,
                        ClaimArray<float>(claims, record.taps_section, SectionKind::kTaps));
-  if (taps.size() > size_t{kMaxPhases} * kMaxWindow) {
-    return Status::Corrupt(fmt::format("{} taps, at most {} are allowed", taps.size(),
-                                       size_t{kMaxPhases} * kMaxWindow));
+  constexpr size_t kMostTaps = size_t{kMaxPhases} * 2 * kMaxWindow;
+  if (taps.size() > kMostTaps) {
+    return Status::Corrupt(fmt::format("{} taps, at most {} are allowed", taps.size(), kMostTaps));
   }
   spec.taps.assign(taps.begin(), taps.end());
   return spec;

@@ -31,6 +31,20 @@ Status ValidateRate(const DecimatorSpec& decimator) {
   return Status::Ok();
 }
 
+// A product of the newest sample and at least one older one, of this byte and the one before.
+Status ValidateDerived(const DecimatorSpec& decimator) {
+  const uint32_t derived = decimator.derived;
+  if (derived == 0) return Status::Ok();
+  if ((derived & 1) == 0 || derived == 1 || DerivedReach(decimator) > kMaxDerivedReach ||
+      DerivedReach(decimator) >= decimator.window) {
+    return Status::InvalidArgument(fmt::format(
+        "a derived stream of the samples {:#x}: must have bit 0 and others, up to {} and "
+        "less than the window of {}",
+        derived, kMaxDerivedReach, decimator.window));
+  }
+  return Status::Ok();
+}
+
 Status ValidatePolyphase(const DecimatorSpec& decimator) {
   if (decimator.window < 1 || decimator.window > kMaxWindow) {
     return Status::InvalidArgument(
@@ -47,9 +61,10 @@ Status ValidatePolyphase(const DecimatorSpec& decimator) {
   if (decimator.block != 0) {
     return Status::InvalidArgument("a polyphase decimator spans whole rows: block must be 0");
   }
-  if (decimator.taps.size() != size_t{decimator.osr_den} * decimator.window) {
+  SDQ_RETURN_IF_ERROR(ValidateDerived(decimator));
+  if (decimator.taps.size() != size_t{decimator.osr_den} * PhaseTaps(decimator)) {
     return Status::InvalidArgument(fmt::format("{} taps for {} phases of {}", decimator.taps.size(),
-                                               decimator.osr_den, decimator.window));
+                                               decimator.osr_den, PhaseTaps(decimator)));
   }
   for (size_t i = 0; i < decimator.taps.size(); ++i) {
     if (!std::isfinite(decimator.taps[i])) {
@@ -164,6 +179,9 @@ Status ValidateTensorName(const std::string& name) {
 Status ValidateDecimator(const DecimatorSpec& decimator, uint32_t columns) {
   SDQ_RETURN_IF_ERROR(ValidateDimensions(1, columns));
   SDQ_RETURN_IF_ERROR(ValidateRate(decimator));
+  if (decimator.derived != 0 && decimator.kind != DecimatorKind::kPolyphase) {
+    return Status::InvalidArgument("only a polyphase decimator has a derived stream");
+  }
   switch (decimator.kind) {
     case DecimatorKind::kIdentity:
       if (decimator.osr_num != 1 || decimator.osr_den != 1 || decimator.window != 0 ||
@@ -233,6 +251,10 @@ Status ValidateView(const StreamView& view) {
         fmt::format("unknown scale granularity {}", static_cast<unsigned>(view.granularity)));
   }
   SDQ_RETURN_IF_ERROR(ValidateDecimator(view.decimator, view.columns));
+  if (view.decimator.derived != 0 &&
+      (view.alphabet != Alphabet::kBinary || !view.means_f16.empty())) {
+    return Status::InvalidArgument("a derived stream needs binary samples without means");
+  }
   SDQ_RETURN_IF_ERROR(ValidateRotation(view.rotation, view.columns));
   SDQ_RETURN_IF_ERROR(ValidateDataSize(
       view.bits.size(), BitstreamBytes(view.decimator, view.alphabet, view.rows, view.columns)));

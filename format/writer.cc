@@ -86,7 +86,7 @@ Result<uint32_t> SdqWriter::Impl::DecimatorIndex(const DecimatorSpec& decimator)
                        WriteSection(SectionKind::kTaps, AsBytes<float>(decimator.taps)));
   decimator_records.push_back({static_cast<uint32_t>(decimator.kind), decimator.osr_num,
                                decimator.osr_den, decimator.window, decimator.lead, decimator.block,
-                               taps});
+                               taps, decimator.derived});
   decimators.push_back(decimator);
   return static_cast<uint32_t>(decimators.size() - 1);
 }

@@ -103,7 +103,7 @@ float OrderedSum(const float* u, size_t n) {
   return lanes[0];
 }
 
-// Sums of u over the decimator blocks, behind the scales.
+// Sums of u over the decimator blocks, behind the scales. (No means with a derived stream.)
 void StoreBlockSums(const StreamLayout& layout, const float* u, float* sums) {
   const std::vector<Segment>& segments = layout.segments;
   std::fill(sums, sums + layout.blocks, 0.0f);
@@ -122,7 +122,8 @@ ActivationMap::ActivationMap(MapSpec spec)
     : spec_(std::move(spec)),
       layout_(spec_),
       rotation_(spec_.columns, spec_.rotation_block, spec_.sign_seed) {
-  if (spec_.decimator == Decimator::kPolyphase) polyphase_ = PolyphasePlan(spec_);
+  if (spec_.decimator == Decimator::kPolyphase) polyphase_ = PolyphasePlan(StoredPart(spec_));
+  if (spec_.derived != 0) derived_polyphase_ = PolyphasePlan(DerivedPart(spec_));
   if (spec_.decimator == Decimator::kIdealLowPass && spec_.columns != 0) {
     const size_t block = spec_.block == 0 ? spec_.columns : spec_.block;
     const size_t tail = spec_.columns % block;
@@ -130,13 +131,7 @@ ActivationMap::ActivationMap(MapSpec spec)
     if (tail != 0) low_pass_tail_ = BlockMatrix(spec_, tail);
   }
   table_bytes_ = plane_bytes_ = TableHeaderBytes(layout_);
-  block_first_sample_.resize(layout_.blocks);
   for (const Segment& segment : layout_.segments) {
-    // Segments ascend: a block's first one comes first.
-    if (table_offsets_.empty() ||
-        segment.block != layout_.segments[table_offsets_.size() - 1].block) {
-      block_first_sample_[segment.block] = segment.first_sample;
-    }
     table_offsets_.push_back(table_bytes_);
     plane_offsets_.push_back(plane_bytes_);
     table_bytes_ += SegmentTableBytes(spec_.packing, segment.bytes);
@@ -154,7 +149,7 @@ void ActivationMap::InterpolateSegment(size_t s, const float* rotated, float* u)
   const TransformKernels& kernels = ActiveTransformKernels();
   const Segment& segment = layout_.segments[s];
   const size_t block = spec_.block == 0 ? spec_.columns : spec_.block;
-  const size_t first = segment.first_sample - block_first_sample_[segment.block];
+  const size_t first = segment.position;
   const float* v = rotated + segment.block * block;
   const size_t columns = std::min(block, spec_.columns - segment.block * block);
   switch (spec_.decimator) {
@@ -162,7 +157,11 @@ void ActivationMap::InterpolateSegment(size_t s, const float* rotated, float* u)
       std::copy(v + first, v + first + segment.samples, u);
       break;
     case Decimator::kPolyphase:
-      kernels.polyphase(polyphase_, v, columns, first, segment.samples, u);
+      kernels.polyphase(segment.derived ? derived_polyphase_ : polyphase_, v, columns, first,
+                        segment.samples, u);
+      if (segment.derived && first == 0) {  // these reach before the start
+        std::fill_n(u, std::min<size_t>(DerivedReach(spec_), segment.samples), 0.0f);
+      }
       break;
     case Decimator::kIdealLowPass: {
       const std::vector<float>& d = columns == block ? low_pass_ : low_pass_tail_;
@@ -181,7 +180,7 @@ void ActivationMap::Interpolate(const float* x, float* u, float* scratch) const 
 }
 
 size_t ActivationMap::scratch_bytes() const {
-  return (PaddedFloats(spec_.columns) + PaddedFloats(layout_.row_samples)) * sizeof(float);
+  return (PaddedFloats(spec_.columns) + PaddedFloats(layout_.u_samples)) * sizeof(float);
 }
 
 void ActivationMap::PrepareSegment(size_t s, const float* u, bool planes, uint8_t* token) const {
@@ -220,7 +219,7 @@ void ActivationMap::Prepare(const float* x, size_t tokens, size_t x_stride, bool
       std::fill(sums, sums + layout_.blocks, 0.0f);
     }
   };
-  if (tokens >= Threads() || layout_.row_samples < kWorthSharing) {
+  if (tokens >= Threads() || layout_.u_samples < kWorthSharing) {
     ParallelFor(tokens, 1, [&](size_t begin, size_t end, size_t thread) {
       for (size_t t = begin; t < end; ++t) {
         Rotate(x + t * x_stride, rotated_of(thread));

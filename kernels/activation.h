@@ -27,12 +27,12 @@ class ActivationMap {
   const MapSpec& spec() const { return spec_; }
   const StreamLayout& layout() const { return layout_; }
 
-  // u = D^T T(x): x has `columns`, u has row_samples floats. `scratch` has columns floats.
+  // u = D^T T(x): x has `columns`, u has u_samples floats. `scratch` has columns floats.
   // Reference for tests and the popcount kernel; PrepareTables does it internally.
   // Every target gives the same bits.
   void Interpolate(const float* x, float* u, float* scratch) const;
 
-  // w = T^-1(D samples): row_samples floats to columns floats, sums in double precision.
+  // w = T^-1(D samples): u_samples floats to columns floats, sums in double precision.
   void Decimate(const float* samples, float* w) const;
 
   // Bytes of one token's tables: multiple of 64. Contents: see kernels/README.md.
@@ -66,9 +66,9 @@ class ActivationMap {
   StreamLayout layout_;
   Rotation rotation_;
   PolyphasePlan polyphase_;           // polyphase only
+  PolyphasePlan derived_polyphase_;   // of the derived stream, if there is one
   std::vector<float> low_pass_;       // D [columns][samples] of full blocks, ideal low-pass only
   std::vector<float> low_pass_tail_;  // of the last, shorter block
-  std::vector<uint32_t> block_first_sample_;
   std::vector<size_t> table_offsets_;
   std::vector<size_t> plane_offsets_;
   size_t table_bytes_ = 0;

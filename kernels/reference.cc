@@ -176,6 +176,24 @@ void PopcountTritSegment(const SegmentArgs& args) {
   });
 }
 
+void Derive(const DeriveArgs& args) {
+  for (size_t tile = 0; tile < args.tiles; ++tile) {
+    const uint8_t* bits = args.bits + tile * args.tile_stride;
+    uint8_t* out = args.out + tile * args.out_stride;
+    for (size_t i = 0; i < 16 * args.bytes; ++i) {
+      const unsigned before = i < 16 && args.first ? 0u : bits[std::ptrdiff_t(i) - 16];
+      const unsigned samples = before | unsigned{bits[i]} << 8;
+      unsigned product = 0;
+      for (unsigned b = 0; b < 8; ++b) {
+        // Among an even number of samples, those of -1 are even where the bits' sum is: complement.
+        if ((args.derived >> b & 1) != 0) product ^= samples >> (8 - b);
+      }
+      const bool even = std::popcount(args.derived) % 2 == 0;
+      out[i] = static_cast<uint8_t>(even ? ~product : product);
+    }
+  }
+}
+
 }  // namespace
 
 const TransformKernels& ReferenceTransformKernels() {
@@ -186,7 +204,7 @@ const TransformKernels& ReferenceTransformKernels() {
 
 const StreamKernels& ReferenceStreamKernels() {
   static constexpr StreamKernels kernels = {NibbleSegment, TritSegment, PopcountSegment,
-                                            PopcountTritSegment};
+                                            PopcountTritSegment, Derive};
   return kernels;
 }
 

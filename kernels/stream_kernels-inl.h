@@ -183,12 +183,76 @@ HWY_INLINE void TableSegment(const SegmentArgs& args) {
   for (size_t token = 0; token < args.tokens; ++token) TableTiles<Step, 1>(args, tile, token);
 }
 
+// x, with every byte's bits moved up by b and those of the byte before moved in.
+template <int b>
+HWY_INLINE ByteVec Older(ByteVec x, ByteVec before) {
+  return hn::Or(hn::ShiftLeft<b>(x), hn::ShiftRight<8 - b>(before));
+}
+
+// The product of the samples that kDerived names, if it is `derived`, known to the compiler or not.
+template <uint32_t kDerived, int b>
+HWY_INLINE ByteVec TimesOlder(uint32_t derived, ByteVec product, ByteVec x, ByteVec before) {
+  if constexpr (b == 8) {
+    return product;
+  } else {
+    if (((kDerived != 0 ? kDerived : derived) >> b & 1) != 0) {
+      product = hn::Xor(product, Older<b>(x, before));
+    }
+    return TimesOlder<kDerived, b + 1>(derived, product, x, before);
+  }
+}
+
+template <uint32_t kDerived>
+HWY_INLINE ByteVec ProductOf(uint32_t derived, ByteVec x, ByteVec before) {
+  const ByteVec product = TimesOlder<kDerived, 1>(derived, x, x, before);
+  const uint64_t factors = kDerived != 0 ? kDerived : derived;
+  return hwy::PopCount(factors) % 2 == 0 ? hn::Not(product) : product;
+}
+
+template <uint32_t kDerived>
+HWY_INLINE void DeriveTile(const DeriveArgs& args, const uint8_t* bits, uint8_t* out) {
+  const Bytes d;
+  const size_t count = 16 * args.bytes, lanes = hn::Lanes(d);
+  HWY_ALIGN uint8_t padded[16 + HWY_MAX_BYTES] = {};
+  HWY_ALIGN uint8_t derived[HWY_MAX_BYTES];
+  size_t i = 0;
+  if (args.first) {
+    i = std::min(lanes, count);
+    std::copy_n(bits, i, padded + 16);
+    const ByteVec x = hn::LoadU(d, padded + 16), before = hn::LoadU(d, padded);
+    hn::Store(ProductOf<kDerived>(args.derived, x, before), d, derived);
+    std::copy_n(derived, i, out);
+  }
+  for (; i + lanes <= count; i += lanes) {
+    const ByteVec x = hn::LoadU(d, bits + i), before = hn::LoadU(d, bits + i - 16);
+    hn::StoreU(ProductOf<kDerived>(args.derived, x, before), d, out + i);
+  }
+  if (i == count) return;
+  std::copy_n(bits + i - 16, count - i + 16, padded);
+  const ByteVec x = hn::LoadU(d, padded + 16), before = hn::LoadU(d, padded);
+  hn::Store(ProductOf<kDerived>(args.derived, x, before), d, derived);
+  std::copy_n(derived, count - i, out + i);
+}
+
+void Derive(const DeriveArgs& args) {
+  constexpr uint32_t kUsual = 0x4b;  // of the learned decimators
+  for (size_t tile = 0; tile < args.tiles; ++tile) {
+    const uint8_t* bits = args.bits + tile * args.tile_stride;
+    uint8_t* out = args.out + tile * args.out_stride;
+    if (args.derived == kUsual) {
+      DeriveTile<kUsual>(args, bits, out);
+    } else {
+      DeriveTile<0>(args, bits, out);
+    }
+  }
+}
+
 void NibbleSegment(const SegmentArgs& args) { TableSegment<NibbleStep>(args); }
 void TritSegment(const SegmentArgs& args) { TableSegment<TritStep>(args); }
 
 const StreamKernels* StreamTable() {
   static constexpr StreamKernels kernels = {NibbleSegment, TritSegment, PopcountSegment,
-                                            PopcountTritSegment};
+                                            PopcountTritSegment, Derive};
   return &kernels;
 }
 

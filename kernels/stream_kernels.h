@@ -29,11 +29,26 @@ struct SegmentArgs {
 
 using SegmentKernel = void (*)(const SegmentArgs& args);
 
+// The derived bytes of a segment of `tiles` tiles (derived_stream.h).
+struct DeriveArgs {
+  const uint8_t* bits = nullptr;  // of the first tile; 16 bytes before them are readable if !first
+  size_t tile_stride = 0;         // bytes
+  size_t bytes = 0;               // per row
+  size_t tiles = 0;
+  bool first = false;      // the row begins here: what would come before counts as zero bits
+  uint32_t derived = 0;    // MapSpec::derived
+  uint8_t* out = nullptr;  // tiles, out_stride apart
+  size_t out_stride = 0;
+};
+
+using DeriveKernel = void (*)(const DeriveArgs& args);
+
 struct StreamKernels {
   SegmentKernel nibbles;         // tables, binary or two planes
   SegmentKernel trits;           // tables, packed trits
   SegmentKernel popcount;        // bit-planes, binary or two planes
   SegmentKernel popcount_trits;  // bit-planes, packed trits
+  DeriveKernel derive;           // binary
 };
 
 // Of the target in use.

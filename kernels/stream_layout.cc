@@ -1,6 +1,7 @@
 #include "kernels/stream_layout.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numbers>
 
@@ -10,6 +11,20 @@ namespace {
 size_t BlockSamplesOf(const MapSpec& spec, size_t columns) {
   const size_t samples = columns * spec.osr_num / spec.osr_den;
   return spec.decimator == Decimator::kPolyphase ? spec.lead + samples : samples;
+}
+
+// A polyphase decimator of the `window` taps of every phase from number `first` on.
+MapSpec PartOf(const MapSpec& spec, size_t first, uint32_t window) {
+  MapSpec part = spec;
+  part.derived = 0;
+  part.window = window;
+  part.taps.clear();
+  const size_t phase_taps = 2 * size_t{spec.window} - DerivedReach(spec);
+  for (size_t p = 0; p < spec.osr_den; ++p) {
+    const auto taps = spec.taps.begin() + std::ptrdiff_t(p * phase_taps + first);
+    part.taps.insert(part.taps.end(), taps, taps + window);
+  }
+  return part;
 }
 
 size_t BytesOf(Packing packing, size_t samples) {
@@ -61,9 +76,19 @@ void FillPolyphase(const MapSpec& spec, size_t length, float* d, size_t stride) 
   }
 }
 
+// A derived stream's columns are those of a decimator of its own; its first samples would reach
+// before the start and count as zero.
+void FillDerived(const MapSpec& spec, size_t length, size_t samples, float* d, size_t stride) {
+  FillPolyphase(StoredPart(spec), length, d, stride);
+  FillPolyphase(DerivedPart(spec), length, d + samples, stride);
+  const size_t reach = std::min(DerivedReach(spec), samples);
+  for (size_t i = 0; i < length; ++i) std::fill_n(d + i * stride + samples, reach, 0.0f);
+}
+
 }  // namespace
 
 StreamLayout::StreamLayout(const MapSpec& spec) {
+  // A derived stream is one block: ValidateDecimator.
   planes = spec.packing == Packing::kTernaryPlanes ? 2 : 1;
   const size_t block_columns = spec.block == 0 ? spec.columns : spec.block;
   blocks = block_columns == 0 ? 0 : (spec.columns + block_columns - 1) / block_columns;
@@ -75,32 +100,54 @@ StreamLayout::StreamLayout(const MapSpec& spec) {
     for (size_t at = 0; at < samples; at += most) {
       const size_t count = std::min(most, samples - at);
       const size_t bytes = BytesOf(spec.packing, count);
-      segments.push_back({uint32_t(b), uint32_t(row_samples + at), uint32_t(count),
-                          uint32_t(row_bytes), uint32_t(bytes)});
+      segments.push_back({uint32_t(b), uint32_t(row_samples + at), uint32_t(at), uint32_t(count),
+                          uint32_t(row_bytes), uint32_t(bytes), false});
+      if (spec.derived != 0) {
+        segments.push_back({uint32_t(b), uint32_t(samples + at), uint32_t(at), uint32_t(count),
+                            uint32_t(row_bytes), uint32_t(bytes), true});
+      }
       row_bytes += bytes;
     }
     row_samples += samples;
   }
+  u_samples = spec.derived != 0 ? 2 * row_samples : row_samples;
+}
+
+size_t DerivedReach(const MapSpec& spec) {
+  return spec.derived == 0 ? 0 : size_t(std::bit_width(spec.derived)) - 1;
+}
+
+MapSpec StoredPart(const MapSpec& spec) {
+  return spec.derived == 0 ? spec : PartOf(spec, 0, spec.window);
+}
+
+MapSpec DerivedPart(const MapSpec& spec) {
+  return PartOf(spec, spec.window, uint32_t(spec.window - DerivedReach(spec)));
 }
 
 std::vector<float> DecimatorMatrix(const MapSpec& spec) {
   const StreamLayout layout(spec);
-  std::vector<float> d(spec.columns * layout.row_samples, 0.0f);
+  const size_t stride = layout.u_samples;
+  std::vector<float> d(spec.columns * stride, 0.0f);
   const size_t block_columns = spec.block == 0 ? spec.columns : spec.block;
   size_t first_sample = 0;
   for (size_t column = 0; column < spec.columns; column += block_columns) {
     const size_t length = std::min(block_columns, spec.columns - column);
     const size_t samples = BlockSamplesOf(spec, length);
-    float* block = d.data() + column * layout.row_samples + first_sample;
+    float* block = d.data() + column * stride + first_sample;
     switch (spec.decimator) {
       case Decimator::kIdentity:
-        for (size_t i = 0; i < length; ++i) block[i * layout.row_samples + i] = 1.0f;
+        for (size_t i = 0; i < length; ++i) block[i * stride + i] = 1.0f;
         break;
       case Decimator::kPolyphase:
-        FillPolyphase(spec, length, block, layout.row_samples);
+        if (spec.derived != 0) {
+          FillDerived(spec, length, samples, block, stride);
+        } else {
+          FillPolyphase(spec, length, block, stride);
+        }
         break;
       case Decimator::kIdealLowPass:
-        FillLowPass(length, samples, block, layout.row_samples);
+        FillLowPass(length, samples, block, stride);
         break;
     }
     first_sample += samples;

@@ -34,7 +34,8 @@ struct MapSpec {
   uint32_t window = 0;   // L
   uint32_t lead = 0;
   uint32_t block = 0;       // columns per decimator block, 0 = whole row
-  std::vector<float> taps;  // [Q][L], newest sample first
+  uint32_t derived = 0;     // polyphase, binary: samples (bits) whose product a derived one is
+  std::vector<float> taps;  // [Q][L], newest sample first; of a derived stream [Q][L + L - reach]
   Packing packing = Packing::kBinary;
   bool block_sums = true;  // whether a matrix with this map has means, which need the sums of u
   bool operator==(const MapSpec&) const = default;
@@ -44,25 +45,34 @@ struct MapSpec {
 struct Segment {
   uint32_t block;         // decimator block
   uint32_t first_sample;  // index into the row's u (blocks concatenated, no padding)
+  uint32_t position;      // of that sample in its block's stream, stored or derived
   uint32_t samples;
   uint32_t first_byte;  // index k into the row's bytes (blocks start on new bytes)
   uint32_t bytes;       // BytesForSamples(samples)
+  bool derived;         // samples made from those of these bytes (derived_stream.h)
 };
 
 // Everything that follows from a MapSpec: block and segment lists, bytes per row.
 struct StreamLayout {
   explicit StreamLayout(const MapSpec& spec);
-  size_t row_samples = 0;
-  size_t row_bytes = 0;  // one plane
-  size_t planes = 1;     // 2 for kTernaryPlanes
+  size_t row_samples = 0;  // stored
+  size_t u_samples = 0;    // the length of u: stored samples, then derived ones if there are any
+  size_t row_bytes = 0;    // one plane
+  size_t planes = 1;       // 2 for kTernaryPlanes
   size_t blocks = 1;
-  std::vector<Segment> segments;
+  std::vector<Segment> segments;  // a derived one behind the stored one of the same bytes
   // Tile t starts at t * tile_bytes(); plane p of it at + p * 16 * row_bytes; byte k of row r at
   // + k * 16 + r.
   size_t tile_bytes() const { return planes * row_bytes * kTileRows; }
 };
 
-// D as a dense matrix [columns][row_samples], for the ideal low-pass and for tests.
+// How many samples back a derived sample reaches; 0 without a derived stream.
+size_t DerivedReach(const MapSpec& spec);
+// The decimators of the stored and of the derived samples alone, both over the same positions.
+MapSpec StoredPart(const MapSpec& spec);
+MapSpec DerivedPart(const MapSpec& spec);
+
+// D as a dense matrix [columns][u_samples], for the ideal low-pass and for tests.
 // FFT-rule resampling (scipy.signal.resample): see FORMAT.md, "Ideal low-pass".
 std::vector<float> DecimatorMatrix(const MapSpec& spec);
 

@@ -30,6 +30,8 @@ struct Operand {
   size_t token_bytes = 0;
   const size_t* segment_offset = nullptr;  // from the token's start
   SegmentKernel kernel = nullptr;
+  DeriveKernel derive = nullptr;
+  uint32_t derived = 0;  // MapSpec::derived
 
   const float* Header(size_t token) const {
     return reinterpret_cast<const float*>(data + token * token_bytes);
@@ -96,6 +98,21 @@ class TileBatch {
     for (size_t t = 0; t < tokens_; ++t) std::fill(sums[t], sums[t] + tiles_ * kTileRows, 0.0f);
   }
 
+  // Bytes of a derived segment in up to eight tiles, each with room for a kernel to over-read.
+  static constexpr size_t kDerivedStride = kSegmentSamples / 8 * kTileRows + 64;
+  using DerivedBits = uint8_t[kCachedTiles * kDerivedStride];
+
+  // The derived samples of `tiles` tiles at `bits`; args then says where they are.
+  void DeriveBits(const Segment& segment, DerivedBits& derived, SegmentArgs* args) const {
+    // Kernels read whole groups of four bytes; so does this.
+    const size_t bytes = Groups(segment.bytes) * 4;
+    operand_.derive({args->bits, args->tile_stride, bytes, args->tiles, segment.position == 0,
+                     operand_.derived, derived, kDerivedStride});
+    args->bits = derived;
+    args->tile_stride = kDerivedStride;
+    args->fetch_ahead = 0;
+  }
+
   void RunSegment(size_t s, bool more) {
     const Segment& segment = layout_.segments[s];
     SegmentArgs args;
@@ -112,7 +129,14 @@ class TileBatch {
       args.tiles = std::min(kCachedTiles, tiles_ - tile);
       args.acc = acc_[0] + tile * kTileRows;
       args.fetch_ahead = FetchAhead(s, tile, more);
-      operand_.kernel(args);
+      if (segment.derived) {
+        alignas(64) DerivedBits derived;
+        SegmentArgs of_derived = args;
+        DeriveBits(segment, derived, &of_derived);
+        operand_.kernel(of_derived);
+      } else {
+        operand_.kernel(args);
+      }
       args.bits += args.tiles * args.tile_stride;
     }
   }
@@ -125,8 +149,9 @@ class TileBatch {
     if (tokens_ == 1) return more ? std::min(tiles_ * tile_bytes, kMostAhead) : 0;
     if (tile + kCachedTiles < tiles_) return kCachedTiles * tile_bytes;
     const size_t here = layout_.segments[s].first_byte * kTileRows;
-    if (s + 1 < layout_.segments.size()) {
-      return layout_.segments[s + 1].first_byte * kTileRows - here - tile * tile_bytes;
+    const size_t next = operand_.derived != 0 ? s + 2 : s + 1;  // that is stored
+    if (next < layout_.segments.size()) {
+      return layout_.segments[next].first_byte * kTileRows - here - tile * tile_bytes;
     }
     return more ? (tiles_ - tile) * tile_bytes - here : 0;
   }
@@ -215,6 +240,17 @@ void Products(std::span<const StreamOutput> outputs, const StreamLayout& layout,
   });
 }
 
+// The derived ones of n samples; those that would reach before the first are zero.
+void DeriveSamples(uint32_t derived, const float* q, size_t n, float* d) {
+  const size_t reach = size_t(std::bit_width(derived)) - 1;
+  for (size_t j = 0; j < n; ++j) {
+    d[j] = j < reach ? 0.0f : 1.0f;
+    for (size_t b = 0; j >= reach && b <= reach; ++b) {
+      if ((derived >> b & 1) != 0) d[j] *= q[j - b];
+    }
+  }
+}
+
 // Samples of row r as floats, without padding.
 class RowSamples {
  public:
@@ -225,6 +261,7 @@ class RowSamples {
     const uint8_t* bytes = w_.bits + row / kTileRows * layout_.tile_bytes() + row % kTileRows;
     const size_t minus = layout_.row_bytes * kTileRows;
     for (const Segment& segment : layout_.segments) {
+      if (segment.derived) continue;
       const uint8_t* at = bytes + segment.first_byte * kTileRows;
       float* samples = q + segment.first_sample;
       const size_t per_byte = packing_ == Packing::kTernaryPacked ? 5 : 8;
@@ -265,8 +302,12 @@ void StreamProducts(std::span<const StreamOutput> outputs, const ActivationMap& 
                     const uint8_t* tables, size_t tokens) {
   const StreamKernels kernels = ActiveStreamKernels();
   const bool packed = map.spec().packing == Packing::kTernaryPacked;
-  const Operand operand{tables, map.table_bytes(), map.table_offsets().data(),
-                        packed ? kernels.trits : kernels.nibbles};
+  const Operand operand{tables,
+                        map.table_bytes(),
+                        map.table_offsets().data(),
+                        packed ? kernels.trits : kernels.nibbles,
+                        kernels.derive,
+                        map.spec().derived};
   Products(outputs, map.layout(), operand, tokens);
 }
 
@@ -281,8 +322,12 @@ void StreamProductPopcount(const StreamMatrix& w, const ActivationMap& map, cons
                            size_t tokens, float* y, size_t y_stride) {
   const StreamKernels kernels = ActiveStreamKernels();
   const bool packed = map.spec().packing == Packing::kTernaryPacked;
-  const Operand operand{planes, map.plane_bytes(), map.plane_offsets().data(),
-                        packed ? kernels.popcount_trits : kernels.popcount};
+  const Operand operand{planes,
+                        map.plane_bytes(),
+                        map.plane_offsets().data(),
+                        packed ? kernels.popcount_trits : kernels.popcount,
+                        kernels.derive,
+                        map.spec().derived};
   const StreamOutput output{&w, y, y_stride};
   Products({&output, 1}, map.layout(), operand, tokens);
 }
@@ -293,10 +338,14 @@ void ReconstructRows(const StreamMatrix& w, const ActivationMap& map, size_t fir
   const size_t columns = map.spec().columns;
   const RowSamples reader(w, layout, map.spec().packing);
   ParallelFor(rows, 1, [&](size_t begin, size_t end, size_t) {
-    std::vector<float> q(layout.row_samples);
+    std::vector<float> q(layout.u_samples);
     for (size_t i = begin; i < end; ++i) {
       const size_t row = first_row + i;
       reader.Read(row, q.data());
+      if (map.spec().derived != 0) {
+        DeriveSamples(map.spec().derived, q.data(), layout.row_samples,
+                      q.data() + layout.row_samples);
+      }
       for (const Segment& segment : layout.segments) {
         const size_t index = w.per_block ? row * layout.blocks + segment.block : row;
         const float scale = RowScale(w, index);

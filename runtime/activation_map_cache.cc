@@ -55,6 +55,7 @@ kernels::MapSpec MapSpecOf(const format::StreamView& view) {
   spec.window = view.decimator.window;
   spec.lead = view.decimator.lead;
   spec.block = view.decimator.block;
+  spec.derived = view.decimator.derived;
   spec.taps = view.decimator.taps;
   spec.packing = PackingOf(view.alphabet);
   spec.block_sums = !view.means_f16.empty();

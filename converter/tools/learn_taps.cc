@@ -31,6 +31,7 @@ struct Options {
   uint32_t num = 2;
   uint32_t den = 1;
   uint32_t window = 8;
+  uint32_t derived = 0;
   size_t starts = 40;
   size_t hops = 60;
   size_t iterations = 12;
@@ -38,7 +39,7 @@ struct Options {
   size_t columns = 480;
   size_t threads = 0;
   uint64_t seed = 1;
-  std::vector<float> initial;  // [den][up to window], a start besides the random ones
+  std::vector<float> initial;  // [den][up to window, or derived taps, too], a start of its own
 };
 
 // Gaussian numbers that are the same with every standard library.
@@ -85,6 +86,8 @@ class Learner {
     spec_.osr_num = options.num;
     spec_.osr_den = options.den;
     spec_.window = options.window;
+    spec_.derived = options.derived;
+    phase_taps_ = sdq::format::PhaseTaps(spec_);
     const uint32_t own = options.num / options.den;
     spec_.lead = options.window - std::min(own, options.window);
   }
@@ -128,9 +131,9 @@ class Learner {
  private:
   // The newest samples count like the digits of a binary fraction, the older ones decay.
   std::vector<float> RandomTaps() {
-    std::vector<float> taps(size_t(options_.den) * options_.window);
+    std::vector<float> taps(options_.den * phase_taps_);
     for (uint32_t p = 0; p < options_.den; ++p) {
-      float* phase = &taps[size_t(p) * options_.window];
+      float* phase = &taps[p * phase_taps_];
       const uint32_t own =
           std::max(1u, (p + 1) * options_.num / options_.den - p * options_.num / options_.den);
       double power = 0;
@@ -141,16 +144,23 @@ class Learner {
         power += tap * tap;
       }
       for (uint32_t k = 0; k < options_.window; ++k) phase[k] *= float(0.9 / std::sqrt(power));
+      for (size_t k = options_.window; k < phase_taps_; ++k) phase[k] = float(0.15 * gaussian_());
     }
     return taps;
   }
 
-  // The given taps, older samples than theirs unused.
+  // The given taps, older samples (and derived ones) than theirs unused.
   std::vector<float> InitialTaps() const {
     const size_t given = options_.initial.size() / options_.den;
-    std::vector<float> taps(size_t(options_.den) * options_.window, 0.0f);
+    const size_t reach = sdq::format::DerivedReach(spec_);
+    const size_t stored = options_.derived == 0 ? given : (given + reach) / 2;
+    std::vector<float> taps(options_.den * phase_taps_, 0.0f);
     for (size_t p = 0; p < options_.den; ++p) {
-      std::copy_n(&options_.initial[p * given], given, &taps[p * options_.window]);
+      const auto from = options_.initial.begin() + std::ptrdiff_t(p * given);
+      const auto to = taps.begin() + std::ptrdiff_t(p * phase_taps_);
+      std::copy_n(from, stored, to);
+      std::copy_n(from + std::ptrdiff_t(stored), given - stored,
+                  to + std::ptrdiff_t(options_.window));
     }
     return taps;
   }
@@ -171,20 +181,32 @@ class Learner {
     return Status::Ok();
   }
 
+  // What a phase's taps multiply: the samples back from `newest`, then the derived ones.
+  void Regressors(const int8_t* newest, std::vector<int>* out) const {
+    for (size_t k = 0; k < options_.window; ++k) (*out)[k] = *(newest - k);
+    for (size_t k = 0; options_.window + k < phase_taps_; ++k) {
+      int product = 1;
+      for (size_t b = 0; options_.derived >> b != 0; ++b) {
+        if ((options_.derived >> b & 1) != 0) product *= *(newest - k - b);
+      }
+      (*out)[options_.window + k] = product;
+    }
+  }
+
   void FitTaps() {
-    const size_t window = options_.window;
+    const size_t count = phase_taps_;
     std::vector<float> taps;
+    std::vector<int> q(count);
     for (size_t p = 0; p < options_.den; ++p) {
-      std::vector<double> a(window * window, 0.0), b(window, 0.0);
-      for (size_t k = 0; k < window; ++k) a[k * window + k] = 1e-3;
+      std::vector<double> a(count * count, 0.0), b(count, 0.0);
+      for (size_t k = 0; k < count; ++k) a[k * count + k] = 1e-3;
       for (size_t r = 0; r < options_.rows; ++r) {
         for (size_t i = p; i < columns_; i += options_.den) {
           const size_t end = spec_.lead + (i + 1) * options_.num / options_.den;
-          const int8_t* newest = &samples_[r * row_samples_ + end - 1];
-          for (size_t k = 0; k < window; ++k) {
-            const int qk = *(newest - k);
-            b[k] += double(qk) * double(weights_[r * columns_ + i]);
-            for (size_t m = 0; m < window; ++m) a[k * window + m] += double(qk * *(newest - m));
+          Regressors(&samples_[r * row_samples_ + end - 1], &q);
+          for (size_t k = 0; k < count; ++k) {
+            b[k] += double(q[k]) * double(weights_[r * columns_ + i]);
+            for (size_t m = 0; m < count; ++m) a[k * count + m] += double(q[k] * q[m]);
           }
         }
       }
@@ -208,6 +230,7 @@ class Learner {
   Options options_;
   Gaussian gaussian_;
   size_t columns_ = 0;
+  size_t phase_taps_ = 0;
   DecimatorSpec spec_;
   std::vector<float> weights_;
   std::vector<int8_t> samples_;
@@ -219,11 +242,16 @@ class Learner {
 void PrintEntry(const Options& options, const std::vector<float>& taps, double error) {
   fmt::print("  {{{}, {}, {}, {}, {:.5f}, {{", options.letters, options.num, options.den,
              options.window, error);
+  const size_t phase_taps = taps.size() / options.den;
   for (size_t i = 0; i < taps.size(); ++i) {
-    const char* separator = i == 0 ? "" : i % options.window == 0 ? ",\n    " : ", ";
-    fmt::print("{}{:.5f}f", separator, taps[i]);
+    const char* separator = i == 0 ? "" : i % phase_taps == 0 ? ",\n    " : ", ";
+    fmt::print("{}{:.4f}f", separator, taps[i]);
   }
-  fmt::print("}}}},\n");
+  if (options.derived != 0) {
+    fmt::print("}}, {:#x}}},\n", options.derived);
+  } else {
+    fmt::print("}}}},\n");
+  }
 }
 
 }  // namespace
@@ -235,6 +263,8 @@ int main(int argc, char** argv) {
   app.add_option("--num", options.num, "P of OSR = P/Q")->check(CLI::Range(1, 256));
   app.add_option("--den", options.den, "Q of OSR = P/Q")->check(CLI::Range(1, 64));
   app.add_option("--window", options.window, "L, samples per weight")->check(CLI::Range(1, 16));
+  app.add_option("--derived", options.derived,
+                 "samples whose product is one of a derived stream: bit b is the one b back");
   app.add_option("--starts", options.starts, "random starts")->check(CLI::Range(0, 100000));
   app.add_option("--hops", options.hops, "hops from the best minimum");
   app.add_option("--iterations", options.iterations, "alternations per start and hop")
@@ -250,11 +280,14 @@ int main(int argc, char** argv) {
   const uint32_t divisor = std::gcd(options.num, options.den);
   options.num /= divisor;
   options.den /= divisor;
+  DecimatorSpec shape;
+  shape.window = options.window;
+  shape.derived = options.derived;
   if (options.initial.size() % options.den != 0 ||
-      options.initial.size() / options.den > options.window ||
+      options.initial.size() / options.den > sdq::format::PhaseTaps(shape) ||
       (options.initial.empty() && options.starts == 0)) {
     fmt::print(stderr, "sdq-learn-taps: --initial needs up to {} taps for each of {} phases\n",
-               options.window, options.den);
+               sdq::format::PhaseTaps(shape), options.den);
     return 2;
   }
   sdq::kernels::SetThreads(options.threads);

@@ -30,12 +30,17 @@ TEST_CASE("quality.sh: a row per list of arguments, the float model agrees with 
   std::string text;
   for (int i = 0; i < 12; ++i) text += std::string(kReferenceText) + "\n<|endoftext|>\n";
   WriteText(folder / "text.txt", text);
+  std::string other;
+  for (int i = 0; i < 40; ++i) {
+    other += "Tim had a red ball. He threw it to his dog in the park.\n<|endoftext|>\n";
+  }
+  WriteText(folder / "other.txt", other);
   fs::create_directory(folder / "kept");
   const ProcessResult result =
       RunProcess({Script(), "-b", fs::path(ProgramPath("sdq-convert")).parent_path().string(), "-c",
                   "32", "-n", "2", "-t", "1", "-o", folder / "kept", "-r", "--method float", "-r",
                   "--osr 1 --calib-tokens 512", BundledModel("stories-llama-5m"),
-                  folder / "text.txt", folder / "text.txt"});
+                  folder / "other.txt", folder / "text.txt"});
   INFO(result.err);
   REQUIRE(result.exit_code == 0);
 

@@ -50,6 +50,7 @@ std::vector<float> RuntimeReconstruction(const EncodedLinear& linear) {
   spec.osr_den = linear.decimator.osr_den;
   spec.window = linear.decimator.window;
   spec.lead = linear.decimator.lead;
+  spec.derived = linear.decimator.derived;
   spec.taps = linear.decimator.taps;
   spec.packing = kernels::Packing(uint8_t(linear.alphabet));
   const kernels::ActivationMap map(spec);

@@ -65,6 +65,13 @@ const std::vector<float> kTaps3{0.72f, 0.41f, -0.23f};
 const std::vector<float> kTaps32{0.67f, 0.48f, -0.5f, 0.08f, 0.62f, 0.51f, -0.18f, -0.3f};
 const std::vector<float> kTaps2{0.74f, 0.43f, 0.25f, -0.3f, 0.12f};
 
+const std::vector<float> kDerivedTaps{0.5f, -0.31f, 0.62f, 0.4f, -0.27f, 0.35f};  // L = 4, reach 2
+
+DecimatorSpec Derived(DecimatorSpec decimator, uint32_t derived) {
+  decimator.derived = derived;
+  return decimator;
+}
+
 struct Small {
   DecimatorSpec decimator;
   uint32_t letters;
@@ -76,7 +83,9 @@ TEST_CASE("trellis: without feedback the search finds the best of all sequences"
       Small{Polyphase(1, 1, 3, 0, kTaps3), 2, 11}, Small{Polyphase(1, 1, 3, 2, kTaps3), 2, 9},
       Small{Polyphase(3, 2, 4, 0, kTaps32), 2, 7}, Small{Polyphase(3, 2, 4, 3, kTaps32), 2, 6},
       Small{Polyphase(1, 2, 4, 3, kTaps32), 2, 12}, Small{Polyphase(3, 1, 3, 0, kTaps3), 2, 4},
-      Small{Polyphase(1, 1, 3, 0, kTaps3), 3, 7}, Small{Polyphase(3, 2, 4, 1, kTaps32), 3, 4});
+      Small{Polyphase(1, 1, 3, 0, kTaps3), 3, 7}, Small{Polyphase(3, 2, 4, 1, kTaps32), 3, 4},
+      Small{Derived(Polyphase(1, 1, 4, 0, kDerivedTaps), 0b101), 2, 11},
+      Small{Derived(Polyphase(1, 1, 4, 3, kDerivedTaps), 0b111), 2, 9});
   const std::vector<float> weights = GaussianWeights(4 * small.columns, 3);
   const Encoded encoded =
       Encode(small.decimator, small.letters, weights, small.columns, nullptr, 0);
@@ -96,11 +105,13 @@ TEST_CASE("trellis: without feedback the search finds the best of all sequences"
 
 TEST_CASE("trellis: with whole-row feedback it is the plain per-survivor search") {
   const size_t columns = GENERATE(as<size_t>{}, 37, 64);
-  const Small small = GENERATE_COPY(Small{Polyphase(2, 1, 5, 0, kTaps2), 2, columns},
-                                    Small{Polyphase(2, 1, 5, 3, kTaps2), 2, columns},
-                                    Small{Polyphase(3, 2, 4, 3, kTaps32), 2, columns},
-                                    Small{Polyphase(3, 2, 4, 3, kTaps32), 3, columns},
-                                    Small{Polyphase(1, 2, 4, 0, kTaps32), 2, columns});
+  const Small small =
+      GENERATE_COPY(Small{Polyphase(2, 1, 5, 0, kTaps2), 2, columns},
+                    Small{Polyphase(2, 1, 5, 3, kTaps2), 2, columns},
+                    Small{Polyphase(3, 2, 4, 3, kTaps32), 2, columns},
+                    Small{Polyphase(3, 2, 4, 3, kTaps32), 3, columns},
+                    Small{Polyphase(1, 2, 4, 0, kTaps32), 2, columns},
+                    Small{Derived(Polyphase(1, 1, 4, 2, kDerivedTaps), 5), 2, columns});
   const Feedback feedback = Factored(columns);
   const size_t rows = 19;
   const std::vector<float> weights = GaussianWeights(rows * columns, 11);

@@ -24,6 +24,24 @@ uint64_t End(const format::DecimatorSpec& d, size_t i) {
   return d.lead + (i + 1) * d.osr_num / d.osr_den;
 }
 
+// w_i, `sample(k)` being the sample k before the newest that it sees.
+template <typename Sample>
+double ValueOf(const format::DecimatorSpec& d, size_t i, const Sample& sample) {
+  const float* taps = &d.taps[i % d.osr_den * format::PhaseTaps(d)];
+  const uint64_t seen = std::min<uint64_t>(d.window, End(d, i));
+  double value = 0;
+  for (uint64_t k = 0; k < seen; ++k) value += double(taps[k]) * sample(k);
+  const uint64_t reach = format::DerivedReach(d);
+  for (uint64_t k = 0; d.derived != 0 && k + reach < seen; ++k) {
+    int product = 1;
+    for (uint64_t b = 0; b <= reach; ++b) {
+      if ((d.derived >> b & 1) != 0) product *= sample(k + b);
+    }
+    value += double(taps[d.window + k]) * product;
+  }
+  return value;
+}
+
 struct Survivor {
   double cost = 0;
   std::vector<double> values;
@@ -73,11 +91,10 @@ format::DecimatorSpec Polyphase(uint32_t num, uint32_t den, uint32_t window, uin
 }
 
 std::vector<double> Decode(const format::DecimatorSpec& d, const int8_t* samples, size_t columns) {
-  std::vector<double> values(columns, 0.0);
+  std::vector<double> values(columns);
   for (size_t i = 0; i < columns; ++i) {
-    for (uint64_t k = 0; k < d.window && k < End(d, i); ++k) {
-      values[i] += double(d.taps[i % d.osr_den * d.window + k]) * samples[End(d, i) - 1 - k];
-    }
+    const int8_t* newest = samples + End(d, i) - 1;
+    values[i] = ValueOf(d, i, [&](uint64_t back) { return int(*(newest - back)); });
   }
   return values;
 }
@@ -142,10 +159,7 @@ std::vector<double> PlainSearch(const format::DecimatorSpec& d, uint32_t letters
         target += (double(weights[k]) - from->values[k]) * double(feedback.a[k * feedback.n + i]);
       }
       for (uint64_t c = p * Power(letters, fresh); c < (p + 1) * Power(letters, fresh); ++c) {
-        double value = 0;
-        for (uint64_t k = 0; k < d.window && k < before; ++k) {
-          value += double(d.taps[i % d.osr_den * d.window + k]) * Letter(c, k, letters);
-        }
+        const double value = ValueOf(d, i, [&](uint64_t k) { return int(Letter(c, k, letters)); });
         next[c] = *from;
         next[c].cost += double(feedback.d[i]) * (target - value) * (target - value);
         next[c].values.push_back(value);

@@ -264,6 +264,14 @@ TEST_CASE("hazard: window length 0 or above the cap, lead beyond the window, tap
   CHECK_THAT(WithDecimator(0, 20, 12), Contains("whole rows"));
 }
 
+TEST_CASE("hazard: derived samples that cannot be, or of another decimator") {
+  CHECK_THAT(WithDecimator(0, 28, 2), Contains("derived stream of the samples 0x2"));
+  CHECK_THAT(WithDecimator(0, 28, 0x80000001u), Contains("derived stream"));
+  CHECK_THAT(WithDecimator(0, 28, 3), Contains("8 taps for 2 phases of 7"));
+  CHECK_THAT(WithDecimator(1, 28, 3), Contains("only a polyphase"));
+  CHECK_THAT(WithDecimator(2, 28, 3), Contains("only a polyphase"));
+}
+
 TEST_CASE("hazard: low-pass blocks of 0 columns, above the cap, or with foreign fields") {
   CHECK_THAT(WithDecimator(2, 20, 0), Contains("low-pass block"));
   CHECK_THAT(WithDecimator(2, 20, 4097), Contains("low-pass block"));

@@ -80,6 +80,25 @@ TEST_CASE("by hand: a polyphase decimator of two phases with a lead") {
   CheckClose(Row(view, {0b1101}), {1, 2 + 1, 1 + 0.5});
 }
 
+TEST_CASE("by hand: a derived stream beside the stored one") {
+  StreamView view = Columns(4);
+  view.decimator.kind = DecimatorKind::kPolyphase;
+  view.decimator.osr_num = 1;
+  view.decimator.osr_den = 1;
+  view.decimator.window = 3;
+  view.decimator.derived = 0b11;  // d = q[j] q[j - 1], and 3 + 2 taps
+  view.decimator.taps = {1.0f, 0.5f, 0.25f, 8.0f, 4.0f};
+  // q = + - - +; d = (none) - + -
+  CheckClose(Row(view, {0b1001}),
+             {1, -1 + 0.5 - 8, -1 - 0.5 + 0.25 + 8 - 4, 1 - 0.5 - 0.25 - 8 + 4});
+  view.decimator.lead = 1;
+  view.decimator.derived = 0b101;  // d = q[j] q[j - 2], and 3 + 1 taps
+  view.decimator.taps = {1.0f, 0.5f, 0.25f, 8.0f};
+  // q = + - - + +; d = (none) (none) - - -
+  CheckClose(Row(view, {0b11001}),
+             {-1 + 0.5, -1 - 0.5 + 0.25 - 8, 1 - 0.5 - 0.25 - 8, 1 + 0.5 - 0.25 - 8});
+}
+
 TEST_CASE("by hand: the ideal low-pass, even, odd and of equal length") {
   StreamView view = Columns(2);
   view.decimator.kind = DecimatorKind::kIdealLowPass;

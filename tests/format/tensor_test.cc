@@ -26,6 +26,31 @@ TEST_CASE("geometry of a polyphase row") {
   CHECK(format::BitstreamBytes(spec, Alphabet::kTernaryPacked, 1, 25) == 16 * 8);
 }
 
+TEST_CASE("a derived stream: its taps, and what is none") {
+  DecimatorSpec spec = PolyphaseSample();  // Q = 2, L = 4
+  const auto validate = [&](uint32_t derived, uint32_t taps) {
+    spec.derived = derived;
+    spec.taps.assign(size_t{2} * taps, 0.5f);
+    return format::ValidateDecimator(spec, 25);
+  };
+  CHECK(validate(0b11, 4 + 3).ok());
+  CHECK(format::DerivedReach(spec) == 1);
+  CHECK(format::PhaseTaps(spec) == 7);
+  CHECK(format::RowSamples(spec, 25) == 39);  // nothing of it is stored
+  CHECK(validate(0b1011, 4 + 1).ok());
+  CHECK_THAT(validate(0b11, 4).message(), Contains("8 taps for 2 phases of 7"));
+  CHECK_THAT(validate(0b10, 7).message(), Contains("derived stream of the samples 0x2"));
+  CHECK_THAT(validate(0b1, 8).message(), Contains("0x1"));
+  CHECK_THAT(validate(0b10001, 4).message(), Contains("less than the window of 4"));
+  CHECK_THAT(validate(0xffffffff, 4).message(), Contains("derived stream"));
+  spec.window = 16;
+  CHECK(validate(0x81, 16 + 9).ok());
+  CHECK_THAT(validate(0x101, 16 + 8).message(), Contains("up to 7"));
+  DecimatorSpec low_pass = LowPassSample();
+  low_pass.derived = 3;
+  CHECK_THAT(format::ValidateDecimator(low_pass, 37).message(), Contains("only a polyphase"));
+}
+
 TEST_CASE("geometry of low-pass blocks: each starts on a new byte") {
   const DecimatorSpec spec = LowPassSample();  // 7/4, blocks of 16
   CHECK(format::BlockCount(spec, 37) == 3);

@@ -20,10 +20,15 @@ struct Shape {
   uint32_t p, q, lead, block;
   bool low_pass, per_block, means, bias;
   size_t tokens;
+  uint32_t derived = 0;  // of the binary packing
 };
 
 MapSpec SpecOf(std::mt19937_64& random, const Shape& shape, Packing packing) {
   MapSpec spec = test::PolyphaseSpec(random, shape.columns, shape.p, shape.q, 8, shape.lead);
+  if (packing == Packing::kBinary && shape.derived != 0) {
+    spec.derived = shape.derived;
+    spec.taps = test::RandomFloats(random, shape.q * (16 - DerivedReach(spec)));
+  }
   spec.block = shape.block;
   spec.packing = packing;
   spec.rotation_block = 64;
@@ -32,7 +37,7 @@ MapSpec SpecOf(std::mt19937_64& random, const Shape& shape, Packing packing) {
     spec.decimator = Decimator::kIdealLowPass;
     spec.lead = spec.window = 0;
     spec.taps.clear();
-  } else if (shape.p == 1) {
+  } else if (shape.p == 1 && spec.derived == 0) {
     spec.decimator = Decimator::kIdentity;
     spec.lead = spec.window = 0;
     spec.taps.clear();
@@ -59,6 +64,13 @@ const std::vector<Shape>& Shapes() {
       {31, 1500, 1, 1, 0, 0, false, false, false, false, 5},
       {100, 200, 2, 1, 7, 0, false, false, false, true, 20},
       {600, 72, 5, 2, 9, 0, false, false, true, false, 41},
+      {1, 1, 1, 1, 0, 0, false, false, false, false, 1, 3},
+      {17, 7, 7, 4, 3, 0, false, false, false, true, 5, 0x4b},
+      {33, 31, 13, 10, 0, 0, false, false, false, false, 9, 0x25},
+      {144, 704, 3, 2, 5, 0, false, false, false, false, 9, 0x4b},
+      {600, 1100, 1, 1, 7, 0, false, false, false, false, 34, 0x81},
+      {130, 1000, 9, 8, 0, 0, false, false, false, true, 1, 0xff},
+      {80, 2050, 5, 4, 2, 0, false, false, false, false, 3, 0x4b},
   };
   return shapes;
 }
@@ -139,7 +151,7 @@ TEST_CASE("the product is that of the reconstructed rows, within the 8-bit round
     std::vector<float> rows(shape.rows * shape.columns);
     ReconstructRows(w.view, map, 0, shape.rows, rows.data());
     const StreamLayout& layout = map.layout();
-    std::vector<float> u(layout.row_samples), scratch(shape.columns);
+    std::vector<float> u(layout.u_samples), scratch(shape.columns);
     map.Interpolate(x.data(), u.data(), scratch.data());
     for (const Method method : {Method::kTables, Method::kPopcount}) {
       INFO("packing " << int(packing) << " shape " << index << " method " << int(method));

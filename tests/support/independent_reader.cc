@@ -64,9 +64,16 @@ struct Section {
 
 struct Decimator {
   uint32_t kind = 0;
-  uint64_t p = 1, q = 1, window = 0, lead = 0, block = 0;
+  uint64_t p = 1, q = 1, window = 0, lead = 0, block = 0, derived = 0;
   std::vector<double> taps;
 
+  // Section 4, "Derived samples": r and the taps of one phase.
+  uint64_t Reach() const {
+    uint64_t r = 0;
+    while (derived >> (r + 1) != 0) ++r;
+    return r;
+  }
+  uint64_t PhaseTaps() const { return derived == 0 ? window : 2 * window - Reach(); }
   uint64_t Samples(uint64_t columns) const { return lead + columns * p / q; }
 };
 
@@ -182,9 +189,10 @@ void Parser::ReadDecimators() {
     decimator.window = record.U32(12);
     decimator.lead = record.U32(16);
     decimator.block = record.U32(20);
+    decimator.derived = record.U32(28);
     if (decimator.kind == 2) {
       const Bytes taps = Get(record.U32(24), 4);
-      for (uint64_t i = 0; i < decimator.q * decimator.window; ++i) {
+      for (uint64_t i = 0; i < decimator.q * decimator.PhaseTaps(); ++i) {
         decimator.taps.push_back(double(taps.F32(4 * i)));
       }
     }
@@ -240,14 +248,20 @@ double LowPass(uint64_t columns, uint64_t samples, uint64_t i, uint64_t j) {
 
 // D for a block of `columns` columns.
 Matrix DecimatorOf(const Decimator& decimator, uint64_t columns) {
-  Matrix d{columns, decimator.Samples(columns)};
+  Matrix d{columns, decimator.Samples(columns) * (decimator.derived != 0 ? 2 : 1)};
   for (uint64_t i = 0; i < columns; ++i) {
     if (decimator.kind == 1) {
       d.At(i, i) = 1;
     } else if (decimator.kind == 2) {
       const uint64_t e = decimator.lead + (i + 1) * decimator.p / decimator.q;
       for (uint64_t k = 0; k < decimator.window && k < e; ++k) {
-        d.At(i, e - 1 - k) = decimator.taps[i % decimator.q * decimator.window + k];
+        d.At(i, e - 1 - k) = decimator.taps[i % decimator.q * decimator.PhaseTaps() + k];
+      }
+      for (uint64_t k = 0; decimator.derived != 0 && k + decimator.Reach() < decimator.window;
+           ++k) {
+        if (k + decimator.Reach() >= e) break;
+        d.At(i, decimator.Samples(columns) + e - 1 - k) =
+            decimator.taps[i % decimator.q * decimator.PhaseTaps() + decimator.window + k];
       }
     } else if (decimator.kind == 3) {
       for (uint64_t j = 0; j < d.columns; ++j) d.At(i, j) = LowPass(columns, d.columns, i, j);
@@ -352,10 +366,20 @@ void Parser::Stream(const Bytes& record, IndependentTensor* tensor) const {
       const Matrix& d = Cached(&decimators, std::min(block, n - b * block),
                                [&](uint64_t length) { return DecimatorOf(decimator, length); });
       std::vector<double> q(d.columns);
+      const uint64_t samples = decimator.Samples(std::min(block, n - b * block));
       for (uint64_t j = 0; j < q.size(); ++j) {
-        q[j] = scale * Sample(bits, alphabet, row_bytes, r, first, j) + mean;
+        double sample = 1;
+        if (j < samples) {
+          sample = Sample(bits, alphabet, row_bytes, r, first, j);
+        } else if (j - samples >= decimator.Reach()) {
+          for (uint64_t a = 0; a <= decimator.Reach(); ++a) {
+            if ((decimator.derived >> a & 1) == 0) continue;
+            sample *= Sample(bits, alphabet, row_bytes, r, first, j - samples - a);
+          }
+        }
+        q[j] = scale * sample + mean;
       }
-      first += (q.size() + per_byte - 1) / per_byte;
+      first += (samples + per_byte - 1) / per_byte;
       d.Times(q.data(), v.data() + b * block);
     }
     w = v;
