@@ -26,6 +26,7 @@ StreamKernels ActiveStreamKernels() {
   if (ActiveExtension() == Extension::kVbmi) {
     kernels.nibbles = VbmiNibbles();
     kernels.trits = VbmiTrits();
+    if (VbmiDerive() != nullptr) kernels.derive = VbmiDerive();
   }
 #endif
   return kernels;

@@ -57,6 +57,8 @@ StreamKernels ActiveStreamKernels();
 // Table kernels with AVX-512 VBMI and VNNI (stream_kernels_vbmi.cc); x86-64 only.
 SegmentKernel VbmiNibbles();
 SegmentKernel VbmiTrits();
+// Null without GFNI, which the first processors with VBMI lack.
+DeriveKernel VbmiDerive();
 
 // ---- Shared by the implementations ----
 

@@ -169,8 +169,57 @@ SDQ_VBMI_INLINE void Segment(const SegmentArgs& args) {
 SDQ_VBMI_ATTR void NibbleSegment(const SegmentArgs& args) { Segment<NibbleStep>(args); }
 SDQ_VBMI_ATTR void TritSegment(const SegmentArgs& args) { Segment<TritStep>(args); }
 
+// Derived bits are linear in the bits of a byte and of the one before: two affine maps over GF(2).
+// Row i of a map, in byte 7 - i, names the bits whose sum is bit i.
+struct DerivedMaps {
+  uint64_t of_byte = 0, of_before = 0;
+};
+
+DerivedMaps MapsOf(uint32_t derived) {
+  DerivedMaps maps;
+  for (unsigned i = 0; i < 8; ++i) {
+    const unsigned shift = 8 * (7 - i);
+    for (unsigned b = 0; b < 8; ++b) {
+      if ((derived >> b & 1) == 0) continue;
+      if (b <= i) {
+        maps.of_byte |= uint64_t{1} << (shift + i - b);
+      } else {
+        maps.of_before |= uint64_t{1} << (shift + 8 + i - b);
+      }
+    }
+  }
+  return maps;
+}
+
+__attribute__((target("avx512f,avx512bw,avx512vl,gfni"))) void DeriveBytes(const DeriveArgs& args) {
+  const DerivedMaps maps = MapsOf(args.derived);
+  const __m512i of_byte = _mm512_set1_epi64(static_cast<long long>(maps.of_byte));
+  const __m512i of_before = _mm512_set1_epi64(static_cast<long long>(maps.of_before));
+  const bool even = __builtin_popcount(args.derived) % 2 == 0;
+  const __m512i complement = _mm512_set1_epi8(even ? char(-1) : char(0));
+  const size_t count = kTileRows * args.bytes;
+  for (size_t tile = 0; tile < args.tiles; ++tile) {
+    const uint8_t* bits = args.bits + tile * args.tile_stride;
+    uint8_t* out = args.out + tile * args.out_stride;
+    // What comes before a byte of 16 rows lies 16 bytes earlier: in this vector or the last one.
+    const __mmask64 last_row = args.first ? 0 : __mmask64{0xffff} << 48;
+    __m512i previous = _mm512_maskz_loadu_epi8(last_row, bits - 64);
+    for (size_t i = 0; i < count; i += 64) {
+      const __mmask64 here = count - i < 64 ? (__mmask64{1} << (count - i)) - 1 : ~__mmask64{0};
+      const __m512i x = _mm512_maskz_loadu_epi8(here, bits + i);
+      const __m512i before = _mm512_alignr_epi64(x, previous, 6);
+      const __m512i product = _mm512_ternarylogic_epi64(
+          _mm512_gf2p8affine_epi64_epi8(x, of_byte, 0),
+          _mm512_gf2p8affine_epi64_epi8(before, of_before, 0), complement, 0x96);  // exclusive or
+      _mm512_mask_storeu_epi8(out + i, here, product);
+      previous = x;
+    }
+  }
+}
+
 }  // namespace
 
+DeriveKernel VbmiDerive() { return __builtin_cpu_supports("gfni") ? DeriveBytes : nullptr; }
 SegmentKernel VbmiNibbles() { return NibbleSegment; }
 SegmentKernel VbmiTrits() { return TritSegment; }
 
