@@ -15,12 +15,13 @@ namespace sdq::format {
 // The fixed linear map from samples to (rotated) weights. OSR = osr_num / osr_den = P/Q.
 //
 // kPolyphase: weight i of the row, phase p = i mod Q, is
-//     w_i = sum_{k<window} taps[p*window + k] * q[e_i - 1 - k],   e_i = lead + floor((i+1) P / Q),
+//     w_i = sum_{k<window} taps[p*T + k] * q[e_i - 1 - k],   e_i = lead + floor((i+1) P / Q),
 //   where samples before the stream's start (negative index) count as zero.
-//   Samples per row: M = lead + floor(n P / Q) for n columns.
-//   With a derived stream, d[j] = the product of the q[j - b] for all bits b of `derived` (zero
-//   where one of them lies before the start), there are taps for both: the sum over q and then
-//     sum_{k<L-r} taps[.. L + k] * d[e_i - 1 - k],   r = DerivedReach: all within the same L
+//   T = PhaseTaps = L without a derived stream. Samples per row: M = lead + floor(n P / Q) for n
+//   columns. With a derived stream, d[j] = the product of the q[j - b] for all bits b of `derived`
+//   (zero where one of them lies before the start), there are taps for both: the sum over q and
+//   then
+//     sum_{k<L-r} taps[p*T + L + k] * d[e_i - 1 - k],   r = DerivedReach: all within the same L
 //     samples.
 //   Binary samples only; an exclusive or of bits makes it, and nothing of it is stored.
 // kIdealLowPass: columns are cut into blocks of `block` (the last may be shorter); a block of len

@@ -7,15 +7,11 @@
 namespace sdq::kernels {
 namespace {
 
-// The first `count` of a phase's `stride` taps, from number `first` on, where they do not reach
-// before sample `begin`.
-struct TapRange {
-  size_t stride, first, count, begin;
-};
-
-// w[i] += in double precision, so that stored and derived parts add up exactly rounded once.
-void AddPolyphase(const MapSpec& spec, const TapRange& range, const float* samples, size_t columns,
-                  double* w) {
+// samples: `count` stored ones, then, if there is a derived stream, as many derived ones.
+void DecimatePolyphase(const MapSpec& spec, const float* samples, size_t count, size_t columns,
+                       float* w) {
+  const size_t reach = DerivedReach(spec);
+  const size_t derived_taps = spec.derived != 0 ? spec.window - reach : 0;
   // end = lead + floor((i + 1) P / Q) and the phase i mod Q, without a division for each column.
   const size_t whole = spec.osr_num / spec.osr_den, part = spec.osr_num % spec.osr_den;
   size_t end = spec.lead, remainder = 0, phase = 0;
@@ -24,28 +20,17 @@ void AddPolyphase(const MapSpec& spec, const TapRange& range, const float* sampl
     const bool carry = remainder >= spec.osr_den;
     if (carry) remainder -= spec.osr_den;
     end += whole + (carry ? 1 : 0);
-    const float* taps = spec.taps.data() + phase * range.stride + range.first;
+    const float* taps = spec.taps.data() + phase * (spec.window + derived_taps);
     if (++phase == spec.osr_den) phase = 0;
-    const size_t terms = std::min(range.count, end - std::min(range.begin, end));
-    double sum = w[i];
-    for (size_t k = 0; k < terms; ++k) sum += double(taps[k]) * double(samples[end - 1 - k]);
-    w[i] = sum;
+    const auto add = [&, newest = end - 1](size_t first, size_t terms, const float* from) {
+      double sum = 0.0;
+      for (size_t k = 0; k < terms; ++k) sum += double(taps[first + k]) * double(from[newest - k]);
+      return sum;
+    };
+    double sum = add(0, std::min<size_t>(spec.window, end), samples);
+    if (end > reach) sum += add(spec.window, std::min(derived_taps, end - reach), samples + count);
+    w[i] = static_cast<float>(sum);
   }
-}
-
-// samples: `count` stored ones, then, if there is a derived stream, as many derived ones.
-void DecimatePolyphase(const MapSpec& spec, const float* samples, size_t count, size_t columns,
-                       float* w) {
-  const size_t reach = DerivedReach(spec);
-  const size_t derived = spec.derived != 0 ? spec.window - reach : 0;
-  const size_t stride = spec.window + derived;
-  std::vector<double> sums(columns, 0.0);
-  AddPolyphase(spec, {stride, 0, spec.window, 0}, samples, columns, sums.data());
-  if (spec.derived != 0) {
-    const TapRange range{stride, spec.window, derived, reach};
-    AddPolyphase(spec, range, samples + count, columns, sums.data());
-  }
-  for (size_t i = 0; i < columns; ++i) w[i] = static_cast<float>(sums[i]);
 }
 
 void DecimateDense(const std::vector<float>& d, const float* samples, size_t count, size_t columns,

@@ -189,7 +189,8 @@ HWY_INLINE ByteVec Older(ByteVec x, ByteVec before) {
   return hn::Or(hn::ShiftLeft<b>(x), hn::ShiftRight<8 - b>(before));
 }
 
-// The product of the samples that kDerived names, if it is `derived`, known to the compiler or not.
+// `product` times the samples b and more back that `derived` names; kDerived is its value where the
+// compiler knows it, else 0.
 template <uint32_t kDerived, int b>
 HWY_INLINE ByteVec TimesOlder(uint32_t derived, ByteVec product, ByteVec x, ByteVec before) {
   if constexpr (b == 8) {

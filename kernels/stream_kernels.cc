@@ -26,7 +26,7 @@ StreamKernels ActiveStreamKernels() {
   if (ActiveExtension() == Extension::kVbmi) {
     kernels.nibbles = VbmiNibbles();
     kernels.trits = VbmiTrits();
-    if (VbmiDerive() != nullptr) kernels.derive = VbmiDerive();
+    if (const DeriveKernel derive = VbmiDerive(); derive != nullptr) kernels.derive = derive;
   }
 #endif
   return kernels;

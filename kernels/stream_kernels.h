@@ -29,7 +29,8 @@ struct SegmentArgs {
 
 using SegmentKernel = void (*)(const SegmentArgs& args);
 
-// The derived bytes of a segment of `tiles` tiles (derived_stream.h).
+// The bytes of a segment's derived samples: bit i of a byte is the product of the samples i - b of
+// the same row for all bits b of `derived`, from the bytes themselves and those before them.
 struct DeriveArgs {
   const uint8_t* bits = nullptr;  // of the first tile; 16 bytes before them are readable if !first
   size_t tile_stride = 0;         // bytes

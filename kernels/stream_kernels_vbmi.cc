@@ -3,7 +3,7 @@
 // 64 bytes of a tile are 4 bytes of 16 rows. One byte permute brings a row's 4 bytes together; each
 // nibble plus 16 times its byte's number indexes the group's 64 table entries in one permute, and
 // one dot product with ones adds the 4 entries of a row into its 32-bit sum. With several tokens
-// the permute and the indices are shared.
+// the permute and the indices are shared. Derived samples, with GFNI, stand at the end.
 #include "kernels/stream_kernels.h"
 
 #if defined(__x86_64__)
@@ -202,8 +202,11 @@ __attribute__((target("avx512f,avx512bw,avx512vl,gfni"))) void DeriveBytes(const
     const uint8_t* bits = args.bits + tile * args.tile_stride;
     uint8_t* out = args.out + tile * args.out_stride;
     // What comes before a byte of 16 rows lies 16 bytes earlier: in this vector or the last one.
-    const __mmask64 last_row = args.first ? 0 : __mmask64{0xffff} << 48;
-    __m512i previous = _mm512_maskz_loadu_epi8(last_row, bits - 64);
+    __m512i previous = _mm512_setzero_si512();
+    if (!args.first) {
+      previous = _mm512_inserti32x4(
+          previous, _mm_loadu_si128(reinterpret_cast<const __m128i*>(bits - 16)), 3);
+    }
     for (size_t i = 0; i < count; i += 64) {
       const __mmask64 here = count - i < 64 ? (__mmask64{1} << (count - i)) - 1 : ~__mmask64{0};
       const __m512i x = _mm512_maskz_loadu_epi8(here, bits + i);

@@ -49,7 +49,7 @@ struct Segment {
   uint32_t samples;
   uint32_t first_byte;  // index k into the row's bytes (blocks start on new bytes)
   uint32_t bytes;       // BytesForSamples(samples)
-  bool derived;         // samples made from those of these bytes (derived_stream.h)
+  bool derived;         // samples made from those of these bytes (MapSpec::derived)
 };
 
 // Everything that follows from a MapSpec: block and segment lists, bytes per row.

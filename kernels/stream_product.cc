@@ -102,7 +102,7 @@ class TileBatch {
   static constexpr size_t kDerivedStride = kSegmentSamples / 8 * kTileRows + 64;
   using DerivedBits = uint8_t[kCachedTiles * kDerivedStride];
 
-  // The derived samples of `tiles` tiles at `bits`; args then says where they are.
+  // The derived samples of args' tiles; args then says where they are.
   void DeriveBits(const Segment& segment, DerivedBits& derived, SegmentArgs* args) const {
     // Kernels read whole groups of four bytes; so does this.
     const size_t bytes = Groups(segment.bytes) * 4;
@@ -241,12 +241,12 @@ void Products(std::span<const StreamOutput> outputs, const StreamLayout& layout,
 }
 
 // The derived ones of n samples; those that would reach before the first are zero.
-void DeriveSamples(uint32_t derived, const float* q, size_t n, float* d) {
-  const size_t reach = size_t(std::bit_width(derived)) - 1;
+void DeriveSamples(const MapSpec& spec, const float* q, size_t n, float* d) {
+  const size_t reach = DerivedReach(spec);
   for (size_t j = 0; j < n; ++j) {
     d[j] = j < reach ? 0.0f : 1.0f;
     for (size_t b = 0; j >= reach && b <= reach; ++b) {
-      if ((derived >> b & 1) != 0) d[j] *= q[j - b];
+      if ((spec.derived >> b & 1) != 0) d[j] *= q[j - b];
     }
   }
 }
@@ -343,8 +343,7 @@ void ReconstructRows(const StreamMatrix& w, const ActivationMap& map, size_t fir
       const size_t row = first_row + i;
       reader.Read(row, q.data());
       if (map.spec().derived != 0) {
-        DeriveSamples(map.spec().derived, q.data(), layout.row_samples,
-                      q.data() + layout.row_samples);
+        DeriveSamples(map.spec(), q.data(), layout.row_samples, q.data() + layout.row_samples);
       }
       for (const Segment& segment : layout.segments) {
         const size_t index = w.per_block ? row * layout.blocks + segment.block : row;
