@@ -63,6 +63,9 @@ void DeclareMethod(CLI::App& app, ConvertCommand& o) {
                  "trellis: samples that a weight depends on, 2^L states: 8, 10 or 12 (default: by "
                  "rate, longer for higher ones; ternary 3^L: 5, 6 or 7, default 5)")
       ->check(IntegerFrom(1, 16));
+  app.add_flag("!--no-derived", o.convert.derived,
+               "trellis: below OSR 1.75, stored samples alone: up to twice the tokens/s where "
+               "arithmetic sets the pace, worse text");
   app.add_option("--scale-tries", o.convert.scale_tries,
                  "trellis with --calib: row scales to try, each costs a search (default 1)")
       ->check(IntegerFrom(1, int(converter::kMaxScaleTries)));

@@ -35,6 +35,7 @@ Result<format::Metadata> MakeMetadata(const Checkpoint& checkpoint, const Conver
     if (options.window != kWindowByRate) {
       metadata.Set("quantization.window", int64_t(options.window));
     }
+    if (!options.derived) metadata.Set("quantization.derived", false);
     metadata.Set("quantization.scale_tries", int64_t(options.scale_tries));
     metadata.Set("quantization.input_correction", options.correction.inputs);
     metadata.Set("quantization.residual_correction", options.correction.residual);

@@ -39,11 +39,12 @@ uint32_t WindowOfRate(format::Alphabet alphabet, Rate rate) {
   return rate.osr() >= kMiddleFrom ? kMiddleWindow : kShortWindow;
 }
 
-const LearnedTaps* FindLearnedTaps(format::Alphabet alphabet, Rate rate, uint32_t window) {
+const LearnedTaps* FindLearnedTaps(format::Alphabet alphabet, Rate rate, uint32_t window,
+                                   bool derived) {
   const uint32_t letters = LettersOf(alphabet);
   const uint32_t wanted = WindowOr(window, alphabet, rate);
   for (const LearnedTaps& entry : kLearned) {
-    if (entry.letters == letters && entry.window == wanted &&
+    if (entry.letters == letters && entry.window == wanted && (derived || entry.derived == 0) &&
         uint64_t(entry.osr_num) * rate.den == uint64_t(rate.num) * entry.osr_den) {
       return &entry;
     }
@@ -56,7 +57,9 @@ std::vector<Rate> LearnedRates(format::Alphabet alphabet, uint32_t window) {
   std::vector<Rate> rates;
   for (const LearnedTaps& entry : kLearned) {
     const Rate rate{entry.osr_num, entry.osr_den};
-    if (entry.letters == letters && entry.window == WindowOr(window, alphabet, rate)) {
+    // A rate that has a derived stream has an entry without one, too.
+    if (entry.letters == letters && entry.window == WindowOr(window, alphabet, rate) &&
+        entry.derived == 0) {
       rates.push_back(rate);
     }
   }
@@ -66,10 +69,10 @@ std::vector<Rate> LearnedRates(format::Alphabet alphabet, uint32_t window) {
 }
 
 Result<format::DecimatorSpec> LearnedDecimator(format::Alphabet alphabet, uint32_t osr_num,
-                                               uint32_t osr_den, uint32_t window) {
+                                               uint32_t osr_den, uint32_t window, bool derived) {
   if (osr_num == 0 || osr_den == 0) return Status::InvalidArgument("an OSR of zero");
   const Rate rate{osr_num, osr_den};
-  if (const LearnedTaps* entry = FindLearnedTaps(alphabet, rate, window)) {
+  if (const LearnedTaps* entry = FindLearnedTaps(alphabet, rate, window, derived)) {
     format::DecimatorSpec spec;
     spec.kind = format::DecimatorKind::kPolyphase;
     spec.osr_num = entry->osr_num;

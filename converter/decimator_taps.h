@@ -2,9 +2,9 @@
 //
 // Each entry was learned by sdq-learn-taps (tools/learn_taps.cc): alternate the trellis search over
 // independent Gaussian samples of unit variance with least squares for the taps, from many random
-// starts. Entries below OSR 1.75 have a derived stream (format/tensor.h): there a linear map of the
-// samples alone falls short most. To add a rate, run the program and put its output into
-// learned_taps.inc.
+// starts. Below OSR 1.75 a linear map of the samples alone falls short most, so binary rates there
+// have an entry with a derived stream (format/tensor.h) and one without, which decodes faster. To
+// add a rate, run the program and put its output into learned_taps.inc.
 #ifndef SDQ_CONVERTER_DECIMATOR_TAPS_H_
 #define SDQ_CONVERTER_DECIMATOR_TAPS_H_
 
@@ -28,7 +28,7 @@ struct LearnedTaps {
   uint32_t derived = 0;               // DecimatorSpec::derived
 };
 
-// All entries, ordered by letters, window, OSR.
+// All entries, ordered by derived or not, letters, window, OSR.
 std::span<const LearnedTaps> AllLearnedTaps();
 
 // What a window of kWindowByRate (rate.h) means for a rate. The more samples a weight brings, the
@@ -36,8 +36,10 @@ std::span<const LearnedTaps> AllLearnedTaps();
 // from the bound, and have little work per state.
 uint32_t WindowOfRate(format::Alphabet alphabet, Rate rate);
 
-// The entry of a rate, in any terms; null if there is none.
-const LearnedTaps* FindLearnedTaps(format::Alphabet alphabet, Rate rate, uint32_t window);
+// The entry of a rate, in any terms, with a derived stream if that is allowed and there is one;
+// null if there is none.
+const LearnedTaps* FindLearnedTaps(format::Alphabet alphabet, Rate rate, uint32_t window,
+                                   bool derived = true);
 
 // The rates P/Q that taps were learned for, rising. Also for kWindowByRate.
 std::vector<Rate> LearnedRates(format::Alphabet alphabet, uint32_t window);

@@ -82,6 +82,7 @@ struct TrellisOptions {
   format::Alphabet alphabet = format::Alphabet::kBinary;
   uint32_t osr_num = 2, osr_den = 1;
   uint32_t window = 8;            // L: 2^L (3^L) states, or kWindowByRate (rate.h)
+  bool derived = true;            // low rates: with derived samples (decimator_taps.h)
   uint32_t rotation_block = 0;    // 0 = the whole row
   uint32_t feedback_window = 64;  // columns over which each survivor carries its own errors
   // With a Hessian: row scales to try, 1 to kMaxScaleTries; every row keeps its best. The search
@@ -91,9 +92,10 @@ struct TrellisOptions {
 Result<EncodedLinear> EncodeTrellis(const EncodeInput& input, const TrellisOptions& options);
 
 // The frozen decimators (decimator_taps.h): NotFound if no taps were learned for this rate. The
-// window may be kWindowByRate.
+// window may be kWindowByRate; derived: with a derived stream where there is one.
 Result<format::DecimatorSpec> LearnedDecimator(format::Alphabet alphabet, uint32_t osr_num,
-                                               uint32_t osr_den, uint32_t window);
+                                               uint32_t osr_den, uint32_t window,
+                                               bool derived = true);
 
 }  // namespace sdq::converter
 

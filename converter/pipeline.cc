@@ -430,6 +430,7 @@ TrellisOptions TrellisOptionsOf(const ConvertOptions& options, Rate rate) {
   trellis.osr_num = rate.num;
   trellis.osr_den = rate.den;
   trellis.window = options.window;
+  trellis.derived = options.derived;
   trellis.scale_tries = options.scale_tries;
   return trellis;
 }

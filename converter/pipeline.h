@@ -53,6 +53,7 @@ struct ConvertOptions {
   std::vector<NamedRate> rates;  // one per linear; empty = NearestRate(osr) everywhere
   format::Alphabet alphabet = format::Alphabet::kBinary;
   uint32_t window = kWindowByRate;  // trellis: samples of decimator window
+  bool derived = true;              // trellis, low rates: with derived samples (decimator_taps.h)
   uint32_t scale_tries = 1;         // trellis with calibration: row scales to try (encoder.h)
   PublishedOptions published;       // order, block, grid; alphabet and rate come from above
   TableStorage embeddings;  // "embed.tokens", in tied models the head too; ignored by kFloat

@@ -227,6 +227,7 @@ class RandomModel {
       if (options_.window != kWindowByRate) {
         metadata.Set("quantization.window", int64_t(options_.window));
       }
+      if (!options_.derived) metadata.Set("quantization.derived", false);
     } else {
       metadata.Set("quantization.block", int64_t(options_.published.block));
     }

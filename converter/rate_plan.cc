@@ -266,7 +266,8 @@ std::vector<Rate> CandidateRates(const ConvertOptions& options) {
 
 double ExpectedError(const ConvertOptions& options, Rate rate) {
   if (options.method == Method::kTrellis) {
-    const LearnedTaps* entry = FindLearnedTaps(options.alphabet, rate, options.window);
+    const LearnedTaps* entry =
+        FindLearnedTaps(options.alphabet, rate, options.window, options.derived);
     if (entry != nullptr) return entry->squared_error;
   }
   const double at_two = options.alphabet == format::Alphabet::kBinary ? 0.308 : 0.119;

@@ -20,6 +20,7 @@ std::vector<std::pair<std::string, std::string>> Facts(const ConvertOptions& opt
     facts.emplace_back("Window", options.window == kWindowByRate
                                      ? "by rate"
                                      : fmt::format("{} samples", options.window));
+    if (!options.derived) facts.emplace_back("Derived samples", "none");
     facts.emplace_back("Scales tried", fmt::format("{}", options.scale_tries));
     facts.emplace_back("Corrections",
                        fmt::format("inputs {:g}, residual {:g}", options.correction.inputs,

@@ -26,8 +26,8 @@ Result<StreamShape> DescribeStream(const ConvertOptions& options, uint32_t colum
   shape.rotation.kind = format::RotationKind::kHadamard;
   shape.rotation.sign_seed = options.seed;
   if (options.method == Method::kTrellis) {
-    SDQ_ASSIGN_OR_RETURN(shape.decimator,
-                         LearnedDecimator(options.alphabet, rate.num, rate.den, options.window));
+    SDQ_ASSIGN_OR_RETURN(shape.decimator, LearnedDecimator(options.alphabet, rate.num, rate.den,
+                                                           options.window, options.derived));
     shape.decimator.lead = FreeLead(shape.decimator, options.alphabet, columns);
     shape.rotation.block = columns;
   } else {

@@ -229,8 +229,9 @@ Result<EncodedLinear> EncodeTrellis(const EncodeInput& input, const TrellisOptio
   out.rows = uint32_t(rows);
   out.columns = uint32_t(n);
   out.alphabet = options.alphabet;
-  SDQ_ASSIGN_OR_RETURN(out.decimator, LearnedDecimator(options.alphabet, options.osr_num,
-                                                       options.osr_den, options.window));
+  SDQ_ASSIGN_OR_RETURN(out.decimator,
+                       LearnedDecimator(options.alphabet, options.osr_num, options.osr_den,
+                                        options.window, options.derived));
   out.decimator.lead = FreeLead(out.decimator, options.alphabet, n);
   out.rotation.kind = format::RotationKind::kHadamard;
   out.rotation.block = options.rotation_block != 0 ? options.rotation_block : uint32_t(n);

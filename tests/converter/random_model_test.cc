@@ -77,6 +77,31 @@ TEST_CASE("random model: every alphabet and method gives a whole file that runs"
   CHECK(power > 1e-6);
 }
 
+TEST_CASE("random model: derived samples at low rates, unless they are not wanted") {
+  const bool derived = GENERATE(true, false);
+  const test::TemporaryFolder folder;
+  const auto shape = SmallShape(folder);
+  ConvertOptions options = Options(Method::kTrellis, format::Alphabet::kBinary);
+  options.derived = derived;
+  REQUIRE(WriteRandomModel(*shape, options, folder / "made_up.sdq", {}).ok());
+  REQUIRE(Convert(*shape, options, folder / "encoded.sdq", {}).ok());
+  for (const char* name : {"made_up.sdq", "encoded.sdq"}) {
+    const auto mapped = format::MappedFile::Open(folder / name);
+    REQUIRE(mapped.ok());
+    const auto file = format::SdqFile::Parse(mapped->bytes(), name);
+    REQUIRE(file.ok());
+    size_t streams = 0;
+    for (const format::TensorView& tensor : file->tensors()) {
+      const auto* stream = std::get_if<format::StreamView>(&tensor);
+      if (stream == nullptr) continue;
+      CHECK((stream->decimator.derived != 0) == derived);
+      ++streams;
+    }
+    CHECK(streams == 14);
+    CHECK(file->metadata().Has("quantization.derived") == !derived);
+  }
+}
+
 TEST_CASE("random model: the bytes of a real conversion, tensor by tensor") {
   const auto alphabet = GENERATE(format::Alphabet::kBinary, format::Alphabet::kTernaryPlanes,
                                  format::Alphabet::kTernaryPacked);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <numeric>
+#include <set>
 #include <tuple>
 
 #include "converter/decimator_taps.h"
@@ -28,7 +29,8 @@ Alphabet AlphabetOf(const LearnedTaps& entry) {
 
 // Mean squared error on Gaussian samples relative to their power.
 double MeasuredError(const LearnedTaps& entry, size_t rows, size_t columns) {
-  auto spec = LearnedDecimator(AlphabetOf(entry), entry.osr_num, entry.osr_den, entry.window);
+  auto spec = LearnedDecimator(AlphabetOf(entry), entry.osr_num, entry.osr_den, entry.window,
+                               entry.derived != 0);
   REQUIRE(spec.ok());
   spec->lead = entry.window - entry.osr_num / entry.osr_den;
   auto trellis = Trellis::Create(*spec, entry.letters);
@@ -47,16 +49,17 @@ double MeasuredError(const LearnedTaps& entry, size_t rows, size_t columns) {
 }
 
 TEST_CASE("taps: every entry is well formed, in order and found") {
-  std::tuple<uint32_t, uint32_t, double> last{0, 0, 0.0};
+  std::tuple<bool, uint32_t, uint32_t, double> last{false, 0, 0, 0.0};
   for (const LearnedTaps& entry : AllLearnedTaps()) {
     INFO(entry.letters << " letters, OSR " << entry.osr_num << "/" << entry.osr_den << ", L "
                        << entry.window);
-    const std::tuple key{entry.letters, entry.window, double(entry.osr_num) / entry.osr_den};
+    const std::tuple key{entry.derived == 0, entry.letters, entry.window,
+                         double(entry.osr_num) / entry.osr_den};
     CHECK(last < key);
     last = key;
     CHECK(std::gcd(entry.osr_num, entry.osr_den) == 1);
-    const auto spec =
-        LearnedDecimator(AlphabetOf(entry), 3 * entry.osr_num, 3 * entry.osr_den, entry.window);
+    const auto spec = LearnedDecimator(AlphabetOf(entry), 3 * entry.osr_num, 3 * entry.osr_den,
+                                       entry.window, entry.derived != 0);
     REQUIRE(spec.ok());
     REQUIRE(entry.taps.size() == size_t(entry.osr_den) * format::PhaseTaps(*spec));
     CHECK(spec->derived == entry.derived);
@@ -81,6 +84,16 @@ TEST_CASE("taps: the rates of the command line exist") {
   for (const auto& [num, den] : {std::pair{1u, 1u}, {5u, 4u}, {3u, 2u}}) {
     CHECK(LearnedDecimator(Alphabet::kTernaryPacked, num, den, 5).ok());
     CHECK(LearnedDecimator(Alphabet::kTernaryPlanes, num, den, 5).ok());
+  }
+  for (const Rate& rate : converter::LearnedRates(Alphabet::kBinary, kWindowByRate)) {
+    const auto plain =
+        LearnedDecimator(Alphabet::kBinary, rate.num, rate.den, kWindowByRate, false);
+    const auto richer =
+        LearnedDecimator(Alphabet::kBinary, rate.num, rate.den, kWindowByRate, true);
+    REQUIRE(plain.ok());
+    REQUIRE(richer.ok());
+    CHECK(plain->derived == 0);
+    CHECK((richer->derived != 0) == (rate.osr() < 1.75));
   }
   CHECK(LearnedDecimator(Alphabet::kBinary, 2, 1, 7).status().code() == StatusCode::kNotFound);
   CHECK(LearnedDecimator(Alphabet::kBinary, 33, 32, 8).status().code() == StatusCode::kNotFound);
@@ -135,16 +148,16 @@ TEST_CASE("taps: the errors are those of the method's table or less") {
       {{2, 4, 1, 8}, 0.0067},  {{2, 1, 1, 10}, 0.352},  {{2, 3, 2, 10}, 0.162},
       {{2, 2, 1, 10}, 0.0797}, {{2, 5, 2, 10}, 0.0413}, {{2, 3, 1, 10}, 0.0216},
       {{3, 1, 1, 5}, 0.187},   {{3, 5, 4, 5}, 0.098},   {{3, 3, 2, 5}, 0.056}};
-  size_t found = 0;
+  std::set<Key> found;
   for (const LearnedTaps& entry : AllLearnedTaps()) {
     const auto row = table.find({entry.letters, entry.osr_num, entry.osr_den, entry.window});
     if (row == table.end()) continue;
     INFO(entry.letters << " letters, OSR " << entry.osr_num << "/" << entry.osr_den << ", L "
                        << entry.window);
     CHECK(entry.squared_error < 1.03 * row->second);
-    ++found;
+    found.insert(row->first);
   }
-  CHECK(found == table.size());
+  CHECK(found.size() == table.size());
 }
 
 }  // namespace
