@@ -27,6 +27,7 @@ StreamKernels ActiveStreamKernels() {
     kernels.nibbles = VbmiNibbles();
     kernels.trits = VbmiTrits();
     if (const DeriveKernel derive = VbmiDerive(); derive != nullptr) kernels.derive = derive;
+    kernels.pair = VbmiDerivedPair();
   }
 #endif
   return kernels;

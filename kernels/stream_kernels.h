@@ -44,12 +44,26 @@ struct DeriveArgs {
 
 using DeriveKernel = void (*)(const DeriveArgs& args);
 
+// A segment and the one of its derived samples, for one token: for all rows
+//   acc = (acc + scale * float(integer sum)) + derived_scale * float(integer sum of derived
+//   samples).
+struct DerivedPairArgs {
+  SegmentArgs stored;  // binary; 64 bytes before the bits are readable if !first
+  bool first = false;  // the row begins here, as in DeriveArgs
+  uint32_t derived = 0;
+  const uint8_t* derived_tables = nullptr;
+  float derived_scale = 0;
+};
+
+using DerivedPairKernel = void (*)(const DerivedPairArgs& args);
+
 struct StreamKernels {
-  SegmentKernel nibbles;         // tables, binary or two planes
-  SegmentKernel trits;           // tables, packed trits
-  SegmentKernel popcount;        // bit-planes, binary or two planes
-  SegmentKernel popcount_trits;  // bit-planes, packed trits
-  DeriveKernel derive;           // binary
+  SegmentKernel nibbles;             // tables, binary or two planes
+  SegmentKernel trits;               // tables, packed trits
+  SegmentKernel popcount;            // bit-planes, binary or two planes
+  SegmentKernel popcount_trits;      // bit-planes, packed trits
+  DeriveKernel derive;               // binary
+  DerivedPairKernel pair = nullptr;  // tables, binary; null: derive, then nibbles
 };
 
 // Of the target in use.
@@ -60,6 +74,7 @@ SegmentKernel VbmiNibbles();
 SegmentKernel VbmiTrits();
 // Null without GFNI, which the first processors with VBMI lack.
 DeriveKernel VbmiDerive();
+DerivedPairKernel VbmiDerivedPair();
 
 // ---- Shared by the implementations ----
 

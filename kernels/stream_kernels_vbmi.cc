@@ -18,6 +18,8 @@
 
 #define SDQ_VBMI_ATTR __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")))
 #define SDQ_VBMI_INLINE SDQ_VBMI_ATTR __attribute__((always_inline)) inline
+#define SDQ_GFNI_ATTR \
+  __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni,gfni")))
 
 namespace sdq::kernels {
 namespace {
@@ -54,7 +56,9 @@ struct NibbleStep {
   static constexpr size_t kGroupBytes = kNibbleGroupBytes;
   __m512i low, high;
   SDQ_VBMI_INLINE void Index(const Constants& c, const uint8_t* bits) {
-    const __m512i x = LoadRows(c, bits);
+    IndexRows(c, LoadRows(c, bits));
+  }
+  SDQ_VBMI_INLINE void IndexRows(const Constants& c, __m512i x) {
     low = _mm512_ternarylogic_epi32(x, c.low_nibble, c.pattern, kAndOr);
     high = _mm512_ternarylogic_epi32(_mm512_srli_epi16(x, 4), c.low_nibble, c.pattern, kAndOr);
   }
@@ -191,12 +195,28 @@ DerivedMaps MapsOf(uint32_t derived) {
   return maps;
 }
 
-__attribute__((target("avx512f,avx512bw,avx512vl,gfni"))) void DeriveBytes(const DeriveArgs& args) {
-  const DerivedMaps maps = MapsOf(args.derived);
-  const __m512i of_byte = _mm512_set1_epi64(static_cast<long long>(maps.of_byte));
-  const __m512i of_before = _mm512_set1_epi64(static_cast<long long>(maps.of_before));
-  const bool even = __builtin_popcount(args.derived) % 2 == 0;
-  const __m512i complement = _mm512_set1_epi8(even ? char(-1) : char(0));
+struct DeriveConstants {
+  __m512i of_byte, of_before, complement;
+};
+
+SDQ_VBMI_INLINE DeriveConstants MakeDeriveConstants(uint32_t derived) {
+  const DerivedMaps maps = MapsOf(derived);
+  const bool even = __builtin_popcount(derived) % 2 == 0;
+  return {_mm512_set1_epi64(static_cast<long long>(maps.of_byte)),
+          _mm512_set1_epi64(static_cast<long long>(maps.of_before)),
+          _mm512_set1_epi8(even ? char(-1) : char(0))};
+}
+
+// Of bytes and the bytes before them in their rows.
+SDQ_GFNI_ATTR __attribute__((always_inline)) inline __m512i Derive(const DeriveConstants& c,
+                                                                   __m512i x, __m512i before) {
+  return _mm512_ternarylogic_epi64(_mm512_gf2p8affine_epi64_epi8(x, c.of_byte, 0),
+                                   _mm512_gf2p8affine_epi64_epi8(before, c.of_before, 0),
+                                   c.complement, 0x96);  // exclusive or
+}
+
+SDQ_GFNI_ATTR void DeriveBytes(const DeriveArgs& args) {
+  const DeriveConstants c = MakeDeriveConstants(args.derived);
   const size_t count = kTileRows * args.bytes;
   for (size_t tile = 0; tile < args.tiles; ++tile) {
     const uint8_t* bits = args.bits + tile * args.tile_stride;
@@ -211,18 +231,70 @@ __attribute__((target("avx512f,avx512bw,avx512vl,gfni"))) void DeriveBytes(const
       const __mmask64 here = count - i < 64 ? (__mmask64{1} << (count - i)) - 1 : ~__mmask64{0};
       const __m512i x = _mm512_maskz_loadu_epi8(here, bits + i);
       const __m512i before = _mm512_alignr_epi64(x, previous, 6);
-      const __m512i product = _mm512_ternarylogic_epi64(
-          _mm512_gf2p8affine_epi64_epi8(x, of_byte, 0),
-          _mm512_gf2p8affine_epi64_epi8(before, of_before, 0), complement, 0x96);  // exclusive or
-      _mm512_mask_storeu_epi8(out + i, here, product);
+      _mm512_mask_storeu_epi8(out + i, here, Derive(c, x, before));
       previous = x;
     }
   }
 }
 
+// Both segments of kTiles tiles. The four bytes of a row are one 32-bit lane here, so that the byte
+// before each comes with a shift, and nothing is stored between the two look-ups.
+template <size_t kTiles>
+SDQ_GFNI_ATTR __attribute__((always_inline)) inline void PairTiles(const Constants& c,
+                                                                   const DeriveConstants& d,
+                                                                   const DerivedPairArgs& args,
+                                                                   size_t tile) {
+  const SegmentArgs& stored = args.stored;
+  const uint8_t* bits = stored.bits + tile * stored.tile_stride;
+  const size_t groups = Groups(stored.bytes);
+  const __m512i bias = _mm512_set1_epi32(-static_cast<int>(groups * 4 * 2 * 128));
+  __m512i sum[kTiles], derived_sum[kTiles], previous[kTiles];
+  for (size_t i = 0; i < kTiles; ++i) {
+    sum[i] = derived_sum[i] = bias;
+    previous[i] =
+        args.first ? _mm512_setzero_si512() : LoadRows(c, bits + i * stored.tile_stride - 64);
+  }
+  for (size_t g = 0; g < groups; ++g) {
+    const uint8_t* tables = stored.tables + g * NibbleStep::kGroupBytes;
+    const uint8_t* derived_tables = args.derived_tables + g * NibbleStep::kGroupBytes;
+#pragma GCC unroll 4
+    for (size_t i = 0; i < kTiles; ++i) {
+      const uint8_t* at = bits + i * stored.tile_stride + g * 64;
+      Fetch(at, stored.fetch_ahead);
+      const __m512i x = LoadRows(c, at);
+      NibbleStep step;
+      step.IndexRows(c, x);
+      sum[i] = step.Add(c, tables, sum[i]);
+      step.IndexRows(c, Derive(d, x, _mm512_shldi_epi32(x, previous[i], 8)));
+      derived_sum[i] = step.Add(c, derived_tables, derived_sum[i]);
+      previous[i] = x;
+    }
+  }
+  const __m512 scale = _mm512_set1_ps(TokenScale(stored, 0));
+  const __m512 derived_scale = _mm512_set1_ps(args.derived_scale);
+  for (size_t i = 0; i < kTiles; ++i) {
+    float* acc = stored.acc + (tile + i) * 16;
+    const __m512 y =
+        _mm512_add_ps(_mm512_loadu_ps(acc), _mm512_mul_ps(scale, _mm512_cvtepi32_ps(sum[i])));
+    const __m512 derived = _mm512_mul_ps(derived_scale, _mm512_cvtepi32_ps(derived_sum[i]));
+    _mm512_storeu_ps(acc, _mm512_add_ps(y, derived));
+  }
+}
+
+SDQ_GFNI_ATTR void PairSegment(const DerivedPairArgs& args) {
+  const Constants c = MakeConstants();
+  const DeriveConstants d = MakeDeriveConstants(args.derived);
+  size_t tile = 0;
+  for (; tile + 4 <= args.stored.tiles; tile += 4) PairTiles<4>(c, d, args, tile);
+  for (; tile < args.stored.tiles; ++tile) PairTiles<1>(c, d, args, tile);
+}
+
+bool HasGfni() { return __builtin_cpu_supports("gfni") && __builtin_cpu_supports("avx512vbmi2"); }
+
 }  // namespace
 
-DeriveKernel VbmiDerive() { return __builtin_cpu_supports("gfni") ? DeriveBytes : nullptr; }
+DeriveKernel VbmiDerive() { return HasGfni() ? DeriveBytes : nullptr; }
+DerivedPairKernel VbmiDerivedPair() { return HasGfni() ? PairSegment : nullptr; }
 SegmentKernel VbmiNibbles() { return NibbleSegment; }
 SegmentKernel VbmiTrits() { return TritSegment; }
 

@@ -31,7 +31,8 @@ struct Operand {
   const size_t* segment_offset = nullptr;  // from the token's start
   SegmentKernel kernel = nullptr;
   DeriveKernel derive = nullptr;
-  uint32_t derived = 0;  // MapSpec::derived
+  DerivedPairKernel pair = nullptr;  // may be null
+  uint32_t derived = 0;              // MapSpec::derived
 
   const float* Header(size_t token) const {
     return reinterpret_cast<const float*>(data + token * token_bytes);
@@ -69,8 +70,14 @@ class TileBatch {
   void Run(const Output& out, bool more) {
     Clear(acc_);
     if (w_.per_block) Clear(total_);
+    // One token: a segment and its derived one at once, if the target has a kernel for that.
+    const bool pairs = tokens_ == 1 && operand_.derived != 0 && operand_.pair != nullptr;
     for (size_t s = 0; s < layout_.segments.size(); ++s) {
-      RunSegment(s, more);
+      if (pairs) {
+        RunPair(s++, more);
+      } else {
+        RunSegment(s, more);
+      }
       const size_t block = layout_.segments[s].block;
       const bool last = s + 1 == layout_.segments.size() || layout_.segments[s + 1].block != block;
       if (w_.per_block && last) FinishBlock(block);
@@ -113,7 +120,8 @@ class TileBatch {
     args->fetch_ahead = 0;
   }
 
-  void RunSegment(size_t s, bool more) {
+  // All but tiles, acc and fetch_ahead.
+  SegmentArgs ArgsOf(size_t s) const {
     const Segment& segment = layout_.segments[s];
     SegmentArgs args;
     args.bits = w_.bits + first_tile_ * layout_.tile_bytes() + segment.first_byte * kTileRows;
@@ -125,6 +133,27 @@ class TileBatch {
     args.token_stride = operand_.token_bytes;
     args.tokens = tokens_;
     args.acc_stride = kBatchTiles * kTileRows;
+    return args;
+  }
+
+  // Segment s, of stored samples, and the next one, of what is derived from them.
+  void RunPair(size_t s, bool more) {
+    DerivedPairArgs args;
+    args.stored = ArgsOf(s);
+    args.first = layout_.segments[s].position == 0;
+    args.derived = operand_.derived;
+    args.derived_tables =
+        operand_.data + first_token_ * operand_.token_bytes + operand_.segment_offset[s + 1];
+    args.derived_scale = operand_.Header(first_token_)[s + 1];
+    args.stored.tiles = tiles_;
+    args.stored.acc = acc_[0];
+    args.stored.fetch_ahead = FetchAhead(s, 0, more);
+    operand_.pair(args);
+  }
+
+  void RunSegment(size_t s, bool more) {
+    const Segment& segment = layout_.segments[s];
+    SegmentArgs args = ArgsOf(s);
     for (size_t tile = 0; tile < tiles_; tile += kCachedTiles) {
       args.tiles = std::min(kCachedTiles, tiles_ - tile);
       args.acc = acc_[0] + tile * kTileRows;
@@ -307,6 +336,7 @@ void StreamProducts(std::span<const StreamOutput> outputs, const ActivationMap& 
                         map.table_offsets().data(),
                         packed ? kernels.trits : kernels.nibbles,
                         kernels.derive,
+                        kernels.pair,
                         map.spec().derived};
   Products(outputs, map.layout(), operand, tokens);
 }
@@ -327,6 +357,7 @@ void StreamProductPopcount(const StreamMatrix& w, const ActivationMap& map, cons
                         map.plane_offsets().data(),
                         packed ? kernels.popcount_trits : kernels.popcount,
                         kernels.derive,
+                        nullptr,
                         map.spec().derived};
   const StreamOutput output{&w, y, y_stride};
   Products({&output, 1}, map.layout(), operand, tokens);
