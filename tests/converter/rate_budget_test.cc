@@ -92,7 +92,7 @@ TEST_CASE("rate budget: within a thousandth below the target, for any allocation
       GENERATE(Allocation::kUniform, Allocation::kSigma, Allocation::kSensitivity);
   const auto checkpoint = Bundled(model);
   ConvertOptions options;
-  options.window = GENERATE(kWindowByRate, 8u, 10u, 12u);
+  options.window = GENERATE(as<uint32_t>{}, kWindowByRate, 8, 10, 12);
   const bool high = options.window == kWindowByRate;
   uint64_t weights = 0;
   for (const double limit : {1.31, 1.5, 2.0, 2.718, 3.5, 4.4, 5.3, 5.95}) {
