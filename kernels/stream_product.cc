@@ -331,13 +331,13 @@ void StreamProducts(std::span<const StreamOutput> outputs, const ActivationMap& 
                     const uint8_t* tables, size_t tokens) {
   const StreamKernels kernels = ActiveStreamKernels();
   const bool packed = map.spec().packing == Packing::kTernaryPacked;
-  const Operand operand{tables,
-                        map.table_bytes(),
-                        map.table_offsets().data(),
-                        packed ? kernels.trits : kernels.nibbles,
-                        kernels.derive,
-                        kernels.pair,
-                        map.spec().derived};
+  const Operand operand{.data = tables,
+                        .token_bytes = map.table_bytes(),
+                        .segment_offset = map.table_offsets().data(),
+                        .kernel = packed ? kernels.trits : kernels.nibbles,
+                        .derive = kernels.derive,
+                        .pair = kernels.pair,
+                        .derived = map.spec().derived};
   Products(outputs, map.layout(), operand, tokens);
 }
 
@@ -352,13 +352,13 @@ void StreamProductPopcount(const StreamMatrix& w, const ActivationMap& map, cons
                            size_t tokens, float* y, size_t y_stride) {
   const StreamKernels kernels = ActiveStreamKernels();
   const bool packed = map.spec().packing == Packing::kTernaryPacked;
-  const Operand operand{planes,
-                        map.plane_bytes(),
-                        map.plane_offsets().data(),
-                        packed ? kernels.popcount_trits : kernels.popcount,
-                        kernels.derive,
-                        nullptr,
-                        map.spec().derived};
+  const Operand operand{.data = planes,
+                        .token_bytes = map.plane_bytes(),
+                        .segment_offset = map.plane_offsets().data(),
+                        .kernel = packed ? kernels.popcount_trits : kernels.popcount,
+                        .derive = kernels.derive,
+                        .pair = nullptr,
+                        .derived = map.spec().derived};
   const StreamOutput output{&w, y, y_stride};
   Products({&output, 1}, map.layout(), operand, tokens);
 }
