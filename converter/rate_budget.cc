@@ -47,11 +47,14 @@ class Planner {
   Result<std::vector<NamedRate>> Run() {
     SDQ_RETURN_IF_ERROR(Check());
     std::optional<Assignment> best;
-    for (const uint32_t den : {4u, 8u, 16u, UINT32_MAX}) {
-      SDQ_ASSIGN_OR_RETURN(const std::optional<Assignment> found, Solve(den));
-      if (found && (!best || Better(*found, *best))) best = found;
+    const std::vector<std::vector<bool>> fixed = TablesInRows();
+    for (size_t i = 0; i < fixed.size() && !(best && Near(*best)); ++i) {
+      for (const uint32_t den : {4u, 8u, 16u, UINT32_MAX}) {
+        SDQ_ASSIGN_OR_RETURN(const std::optional<Assignment> found, Solve(den, fixed[i]));
+        if (found && (!best || Better(*found, *best))) best = found;
+      }
     }
-    // The cheapest assignment fits (CheckLimit), and every round of Solve knows it.
+    // The cheapest assignment fits (CheckLimit), and the first rounds of Solve know it.
     return Named(best ? *best : Cheapest());
   }
 
@@ -212,9 +215,29 @@ class Planner {
         limit_, least, double(least) / kMiB, most, double(most) / kMiB);
   }
 
-  // Rates whose denominator divides `den` (UINT32_MAX: all). What decimators take is not known
-  // before they are chosen: it is reserved, and the reserve corrected until it is right.
-  Result<std::optional<Assignment>> Solve(uint32_t den) const {
+  // Sets of items that get 8-bit rows: none, then every set of those that may. Near the highest
+  // rate, a table as a stream can lose less than in rows, which take more bytes: the least loss
+  // then leaves bytes over, though with the rows all of them could be used.
+  std::vector<std::vector<bool>> TablesInRows() const {
+    std::vector<std::vector<bool>> sets = {std::vector<bool>(items_.size())};
+    for (size_t i = 0; i < items_.size(); ++i) {
+      const bool may =
+          items_[i].size() > 1 && std::any_of(items_[i].begin(), items_[i].end(),
+                                              [](const Option& o) { return InRows(o); });
+      for (size_t k = may ? sets.size() : 0; k-- > 0;) {
+        sets.push_back(sets[k]);
+        sets.back()[i] = true;
+      }
+    }
+    return sets;
+  }
+
+  static bool InRows(const Option& option) { return !option.decimator; }
+
+  // Rates whose denominator divides `den` (UINT32_MAX: all), items of `in_rows` in 8-bit rows. What
+  // decimators take is not known before they are chosen: it is reserved, and the reserve corrected
+  // until it is right.
+  Result<std::optional<Assignment>> Solve(uint32_t den, const std::vector<bool>& in_rows) const {
     std::optional<Assignment> best;
     std::vector<std::vector<size_t>> kept(items_.size());
     std::vector<std::vector<Choice>> choices(items_.size());
@@ -222,7 +245,8 @@ class Planner {
       for (size_t k = 0; k < items_[i].size(); ++k) {
         const Option& option = items_[i][k];
         // A linear with one possible rate keeps it.
-        const bool coarse = !option.decimator || den == UINT32_MAX || den % option.rate.den == 0;
+        if (in_rows[i] && !InRows(option)) continue;
+        const bool coarse = InRows(option) || den == UINT32_MAX || den % option.rate.den == 0;
         if (!coarse && items_[i].size() > 1) continue;
         kept[i].push_back(k);
         choices[i].push_back({option.cost, option.loss});

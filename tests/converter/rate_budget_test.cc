@@ -205,6 +205,54 @@ TEST_CASE("rate budget: embeddings and head share it, to the byte") {
   CHECK(8 * bytes / weights >= 0.999 * 2.25);
 }
 
+// Least loss alone would stop where every stream has the highest rate.
+TEST_CASE("rate budget: a large table in rows leaves no gap below the largest file") {
+  const test::TemporaryFolder folder;
+  const std::string config = folder / "config.json";
+  const std::string text = R"({"model_type": "llama", "hidden_size": 64, "intermediate_size": 160,
+      "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+      "vocab_size": 2000, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+      "rope_theta": 10000.0, "tie_word_embeddings": )" +
+                           std::string(GENERATE("true", "false")) +
+                           R"(, "hidden_act": "silu", "bos_token_id": 1, "eos_token_id": 2})";
+  test::WriteBytes(config, std::vector<uint8_t>(text.begin(), text.end()));
+  auto opened = OpenRandomCheckpoint(config, 1);
+  REQUIRE(opened.ok());
+  const Checkpoint& checkpoint = **opened;
+  ConvertOptions options;
+  RateRequest request = Request(checkpoint, options, Allocation::kSensitivity, {});
+  request.tables = {MadeUpTable(options, "embed.tokens", 5)};
+  if (!checkpoint.config().tied_embeddings) {
+    request.tables.push_back(MadeUpTable(options, "head", 40));
+  }
+  for (TableSensitivity& table : request.tables) {
+    request.shared_tables.push_back(table.name);
+    table.eight_bit_loss = 0.999 * table.losses.back();
+  }
+  const auto planned = [&](double limit) {
+    INFO(limit);
+    request.budget = {Kind::kFileBytes, limit};
+    const auto plan = PlanRates(checkpoint, options, request);
+    INFO(plan.status().message());
+    REQUIRE(plan.ok());
+    ConvertOptions chosen = options;
+    chosen.embeddings = plan->tables[0].storage;
+    if (plan->tables.size() > 1) chosen.head = plan->tables[1].storage;
+    return double(BytesOf(checkpoint, chosen, plan->rates).file);
+  };
+  const auto refused = [&](double limit) {
+    request.budget = {Kind::kFileBytes, limit};
+    return !CheckRequest(checkpoint, options, request).ok();
+  };
+  double most = 150e3;
+  while (!refused(most * 1.001)) most *= 1.001;
+  for (double limit = 0.6 * most; limit < most; limit *= 1.013) {
+    const double bytes = planned(limit);
+    CHECK(bytes <= limit);
+    CHECK(bytes >= 0.999 * limit);
+  }
+}
+
 TEST_CASE("rate budget: a table of a given rate is counted, with decimators that linears share") {
   const auto checkpoint = Bundled("stories-llama-5m");
   ConvertOptions options;
