@@ -116,6 +116,7 @@ void BatchDecoder::AllocateCaches(size_t context) {
     std::vector<KvLayer>& caches = caches_.emplace_back(sequences_);
     for (KvLayer& cache : caches) {
       cache.type = kernels::KvType::kF16;
+      cache.positions = context;
       cache.keys = next;
       cache.values = next + layer_bytes / 2;
       next += layer_bytes;

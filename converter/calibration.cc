@@ -132,6 +132,7 @@ void Calibration::RunWindow(const LayerWeights& layer, BlockPart part, float* x,
   kv.keys = impl_->keys.data();
   kv.values = impl_->values.data();
   kv.type = kernels::KvType::kF32;
+  kv.positions = impl_->window;
   RunBlock(impl_->config, layer, kv, impl_->rotary, 0, impl_->window, x, *impl_->workspace, tap,
            part);
 }

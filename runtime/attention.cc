@@ -9,17 +9,19 @@
 namespace sdq {
 namespace {
 
-uint8_t* At(void* cache, kernels::KvType type, size_t element) {
-  return static_cast<uint8_t*>(cache) + element * kernels::KvElementBytes(type);
+// Where a head's position begins.
+uint8_t* At(void* cache, const KvLayer& kv, size_t kv_head, size_t position, size_t dim) {
+  const size_t element = (kv_head * kv.positions + position) * dim;
+  return static_cast<uint8_t*>(cache) + element * kernels::KvElementBytes(kv.type);
 }
 
 // The cached positions of a KV head.
-kernels::KvRows RowsOf(const KvLayer& kv, size_t kv_head, size_t dim, size_t kv_width) {
-  kernels::KvRows rows{At(kv.keys, kv.type, kv_head * dim), At(kv.values, kv.type, kv_head * dim),
-                       kv.type, kv_width};
+kernels::KvRows RowsOf(const KvLayer& kv, size_t kv_head, size_t dim) {
+  kernels::KvRows rows{At(kv.keys, kv, kv_head, 0, dim), At(kv.values, kv, kv_head, 0, dim),
+                       kv.type, dim};
   if (kv.type == kernels::KvType::kQ8) {
-    rows.key_scales = kv.key_scales + kv_head * kv.scale_stride;
-    rows.value_scales = kv.value_scales + kv_head * kv.scale_stride;
+    rows.key_scales = kv.key_scales + kv_head * kv.positions;
+    rows.value_scales = kv.value_scales + kv_head * kv.positions;
   }
   return rows;
 }
@@ -38,18 +40,14 @@ void StoreKeysAndValues(const ModelConfig& config, float* keys, float* values,
   const size_t dim = static_cast<size_t>(config.head_dim);
   const size_t kv_heads = static_cast<size_t>(config.kv_heads);
   const size_t kv_width = kv_heads * dim;
-  if (kv.type != kernels::KvType::kQ8) {
-    const size_t first = first_position * kv_width;
-    kernels::StoreKv(keys, tokens * kv_width, kv.type, At(kv.keys, kv.type, first));
-    kernels::StoreKv(values, tokens * kv_width, kv.type, At(kv.values, kv.type, first));
-    return;
-  }
   const auto store = [&](float* x, void* cache, float* scales, size_t token, size_t head) {
     float* from = x + token * kv_width + head * dim;
     const size_t position = first_position + token;
+    uint8_t* to = At(cache, kv, head, position, dim);
+    if (kv.type != kernels::KvType::kQ8) return kernels::StoreKv(from, dim, kv.type, to);
     Rotate(kv, from);
-    int8_t* to = static_cast<int8_t*>(cache) + position * kv_width + head * dim;
-    scales[head * kv.scale_stride + position] = kernels::StoreKvQ8(from, dim, to);
+    scales[head * kv.positions + position] =
+        kernels::StoreKvQ8(from, dim, reinterpret_cast<int8_t*>(to));
   };
   kernels::ParallelFor(tokens, 1, [&](size_t begin, size_t end, size_t) {
     for (size_t t = begin; t < end; ++t) {
@@ -66,7 +64,6 @@ void Attend(const ModelConfig& config, const KvLayer& kv, size_t first_position,
   const size_t dim = static_cast<size_t>(config.head_dim);
   const size_t heads = static_cast<size_t>(config.heads);
   const size_t group = heads / static_cast<size_t>(config.kv_heads);
-  const size_t kv_width = buffers.kv;
   const size_t kv_heads = static_cast<size_t>(config.kv_heads);
   // The queries of a KV head, tokens ascending, in tiles that read keys and values together.
   // Heads in the outer place: a thread's consecutive tiles read the same keys and values, and every
@@ -84,7 +81,7 @@ void Attend(const ModelConfig& config, const KvLayer& kv, size_t first_position,
         Rotate(kv, q + at);
         tile[j] = {q + at, first_position + token + 1, scores + j * buffers.score_stride, out + at};
       }
-      kernels::Attend({tile.data(), count}, RowsOf(kv, kv_head, dim, kv_width), dim);
+      kernels::Attend({tile.data(), count}, RowsOf(kv, kv_head, dim), dim);
       for (size_t j = 0; j < count; ++j) RotateBack(kv, tile[j].out);
     }
   };
@@ -109,7 +106,7 @@ void AttendStep(const ModelConfig& config, std::span<const KvLayer> caches,
       const size_t at = token * buffers.query + head * dim;
       Rotate(kv, q + at);
       const kernels::AttentionQuery query{q + at, positions[token] + 1, scores, out + at};
-      kernels::Attend({&query, 1}, RowsOf(kv, head / group, dim, buffers.kv), dim);
+      kernels::Attend({&query, 1}, RowsOf(kv, head / group, dim), dim);
       RotateBack(kv, out + at);
     }
   });

@@ -141,13 +141,13 @@ void Session::Impl::CarveKv() {
   uint8_t* elements = scales + 2 * KvScales() * kv.size();
   for (KvLayer& layer : kv) {
     layer.type = options.kv;
+    layer.positions = options.context;
     layer.keys = elements;
     layer.values = elements + KvElements();
     elements += 2 * KvElements();
     if (options.kv != kernels::KvType::kQ8) continue;
     layer.key_scales = reinterpret_cast<float*>(scales);
     layer.value_scales = reinterpret_cast<float*>(scales + KvScales());
-    layer.scale_stride = options.context;
     layer.rotation = &kv_rotation;
     scales += 2 * KvScales();
   }

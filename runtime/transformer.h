@@ -18,17 +18,18 @@
 
 namespace sdq {
 
-// Keys and values of one layer: [position][kv_heads * head_dim], non-owning.
+// Keys and values of one layer: [kv_heads][positions][head_dim], non-owning. Attention reads one head
+// after the other: each is one stream that hardware prefetchers follow.
 struct KvLayer {
   void* keys = nullptr;
   void* values = nullptr;
   kernels::KvType type = kernels::KvType::kF16;
-  // Only kQ8: [kv_heads][scale_stride] scales of the positions' heads, and the rotation of a head
+  size_t positions = 0;  // room
+  // Only kQ8: [kv_heads][positions] scales of the positions' heads, and the rotation of a head
   // (head_dim columns) that spreads outliers before rounding. Queries and keys turn together, which
   // leaves their products; outputs of attention are turned back.
   float* key_scales = nullptr;
   float* value_scales = nullptr;
-  size_t scale_stride = 0;
   const kernels::Rotation* rotation = nullptr;
 };
 
