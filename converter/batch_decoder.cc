@@ -35,8 +35,8 @@ Status ReadIfPresent(const Checkpoint& checkpoint, const char* name, std::vector
 }  // namespace
 
 size_t BatchDecoder::CacheBytes(const ModelConfig& config, size_t context) {
-  return size_t(config.layers) * context * size_t(config.kv_heads * config.head_dim) * 2 *
-         sizeof(uint16_t);
+  return size_t(config.layers) * kernels::KvPositions(context) *
+         size_t(config.kv_heads * config.head_dim) * 2 * sizeof(uint16_t);
 }
 
 Result<std::unique_ptr<BatchDecoder>> BatchDecoder::Create(const Checkpoint& checkpoint,
@@ -116,7 +116,7 @@ void BatchDecoder::AllocateCaches(size_t context) {
     std::vector<KvLayer>& caches = caches_.emplace_back(sequences_);
     for (KvLayer& cache : caches) {
       cache.type = kernels::KvType::kF16;
-      cache.positions = context;
+      cache.positions = kernels::KvPositions(context);
       cache.keys = next;
       cache.values = next + layer_bytes / 2;
       next += layer_bytes;

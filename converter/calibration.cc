@@ -112,8 +112,8 @@ Result<std::unique_ptr<Calibration>> Calibration::Create(const Checkpoint& check
   impl.scratch.resize(window * impl.hidden);
   impl.rotary = RotaryTable(config, window);
   const size_t kv_width = size_t(config.kv_heads * config.head_dim);
-  impl.keys.resize(window * kv_width);
-  impl.values.resize(window * kv_width);
+  impl.keys.resize(kernels::KvPositions(window) * kv_width);
+  impl.values.resize(kernels::KvPositions(window) * kv_width);
   impl.workspace = std::make_unique<BlockWorkspace>(
       config, window, window, std::vector<std::unique_ptr<kernels::ActivationMap>>());
   SDQ_RETURN_IF_ERROR(impl.Embed(checkpoint, tokens));
@@ -132,7 +132,7 @@ void Calibration::RunWindow(const LayerWeights& layer, BlockPart part, float* x,
   kv.keys = impl_->keys.data();
   kv.values = impl_->values.data();
   kv.type = kernels::KvType::kF32;
-  kv.positions = impl_->window;
+  kv.positions = kernels::KvPositions(impl_->window);
   RunBlock(impl_->config, layer, kv, impl_->rotary, 0, impl_->window, x, *impl_->workspace, tap,
            part);
 }

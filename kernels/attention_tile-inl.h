@@ -1,5 +1,6 @@
-// Several queries against several cached positions at once: each key and value is read and widened
-// once for all of them. The same additions in the same order as one query by itself.
+// Scores and mixtures of up to four queries at once: keys and values are read and widened once for
+// all of them, and every query gets the additions that it would get alone, in the same order. Named
+// accumulators, not arrays, which vectors of unknown length cannot form.
 #if defined(SDQ_KERNELS_ATTENTION_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef SDQ_KERNELS_ATTENTION_TILE_INL_H_
 #undef SDQ_KERNELS_ATTENTION_TILE_INL_H_
@@ -7,96 +8,250 @@
 #define SDQ_KERNELS_ATTENTION_TILE_INL_H_
 #endif
 
+#include <algorithm>
 #include <cstddef>
-#include <cstring>
+#include <cstdint>
 
+#include "kernels/kv_cache.h"
 #include "kernels/simd-inl.h"
-
-#undef SDQ_HAS_ATTENTION_TILES
 
 HWY_BEFORE_NAMESPACE();
 namespace sdq::kernels::HWY_NAMESPACE {
-#if HWY_TARGET == HWY_AVX3  // thirty-two registers of a known size
 
-#define SDQ_HAS_ATTENTION_TILES 1
+// Two vectors are a block of keys at most.
+using TileTag = hn::CappedTag<float, kKeyBlock / 2>;
+using TileVec = hn::Vec<TileTag>;
 
-// scores[q][p] = q . k for kQueries queries and as many of the positions [0, length) as whole tiles
-// of 16 / kQueries hold; returns their number. One accumulator per pair, elements ascending.
+// Hardware prefetchers stop at the ends of pages. Into the second cache, which takes more requests
+// at a time than the first; behind the last row it does no harm.
+inline constexpr size_t kFetchAhead = 4096;
+
+// Fetches what lies `ahead` bytes behind `bytes` of a row.
+HWY_INLINE void FetchRow(const void* row, size_t bytes, size_t ahead) {
+  const uintptr_t from = reinterpret_cast<uintptr_t>(row) + ahead;
+  for (size_t i = 0; i < bytes; i += 64) {
+    __builtin_prefetch(reinterpret_cast<const void*>(from + i), 0, 2);
+  }
+}
+
+// scores[a][0, 2 lanes) = q[a] . k for four queries and two vectors of positions; elements ascend.
+// `keys` is where the first position's first element lies.
+template <class Element>
+HWY_INLINE void ScoreFour(const float* const* q, const typename Element::Raw* keys, size_t dim,
+                          size_t ahead, size_t at, float* const* scores) {
+  const TileTag d;
+  const size_t lanes = hn::Lanes(d);
+  TileVec a0 = hn::Zero(d), a1 = a0, b0 = a0, b1 = a0, c0 = a0, c1 = a0, e0 = a0, e1 = a0;
+  for (size_t i = 0; i < dim; ++i, keys += kKeyBlock) {
+    if (ahead != 0) FetchRow(keys, kKeyBlock * sizeof(*keys), ahead);
+    const TileVec k0 = Element::Load(d, keys), k1 = Element::Load(d, keys + lanes);
+    const TileVec qa = hn::Set(d, q[0][i]), qb = hn::Set(d, q[1][i]);
+    const TileVec qc = hn::Set(d, q[2][i]), qe = hn::Set(d, q[3][i]);
+    a0 = hn::MulAdd(qa, k0, a0);
+    a1 = hn::MulAdd(qa, k1, a1);
+    b0 = hn::MulAdd(qb, k0, b0);
+    b1 = hn::MulAdd(qb, k1, b1);
+    c0 = hn::MulAdd(qc, k0, c0);
+    c1 = hn::MulAdd(qc, k1, c1);
+    e0 = hn::MulAdd(qe, k0, e0);
+    e1 = hn::MulAdd(qe, k1, e1);
+  }
+  const auto store = [&](size_t a, TileVec low, TileVec high) HWY_ATTR {
+    hn::StoreU(low, d, scores[a] + at);
+    hn::StoreU(high, d, scores[a] + at + lanes);
+  };
+  store(0, a0, a1);
+  store(1, b0, b1);
+  store(2, c0, c1);
+  store(3, e0, e1);
+}
+
+// One or two queries, two pairs of vectors of positions: `keys` belongs to `at`, `more` to `next`,
+// which may be the same.
 template <class Element, size_t kQueries>
-HWY_INLINE size_t ScoreTiles(const float* const* q, const typename Element::Raw* keys,
-                             size_t stride, size_t length, size_t dim, float* const* scores) {
-  constexpr size_t kKeys = 16 / kQueries;
-  const FloatTag d;
-  size_t p = 0;
-  for (; p + kKeys <= length; p += kKeys, keys += kKeys * stride) {
-    FloatVec sums[16];
-#pragma GCC unroll 16
-    for (size_t i = 0; i < 16; ++i) sums[i] = hn::Zero(d);
-    size_t i = 0;
-    for (; i + 16 <= dim; i += 16) {
-      FloatVec x[kQueries];
-#pragma GCC unroll 4
-      for (size_t a = 0; a < kQueries; ++a) x[a] = hn::LoadU(d, q[a] + i);
-#pragma GCC unroll 16
-      for (size_t b = 0; b < kKeys; ++b) {
-        const FloatVec key = Element::Load(d, keys + b * stride + i);
-#pragma GCC unroll 4
-        for (size_t a = 0; a < kQueries; ++a) {
-          sums[a * kKeys + b] = hn::MulAdd(x[a], key, sums[a * kKeys + b]);
-        }
-      }
+HWY_INLINE void ScoreFew(const float* const* q, const typename Element::Raw* keys,
+                         const typename Element::Raw* more, size_t dim, size_t ahead, size_t at,
+                         size_t next, float* const* scores) {
+  const TileTag d;
+  const size_t lanes = hn::Lanes(d);
+  TileVec a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
+  for (size_t i = 0; i < dim; ++i, keys += kKeyBlock, more += kKeyBlock) {
+    if (ahead != 0) {
+      FetchRow(keys, kKeyBlock * sizeof(*keys), ahead);
+      FetchRow(more, kKeyBlock * sizeof(*more), ahead);
     }
-    if (i < dim) {
-      for (size_t b = 0; b < kKeys; ++b) {
-        const FloatVec key = LoadPart<Element>(d, keys + b * stride + i, dim - i);
-        for (size_t a = 0; a < kQueries; ++a) {
-          sums[a * kKeys + b] =
-              hn::MulAdd(LoadPart(d, q[a] + i, dim - i), key, sums[a * kKeys + b]);
-        }
-      }
+    const TileVec k0 = Element::Load(d, keys), k1 = Element::Load(d, keys + lanes);
+    const TileVec k2 = Element::Load(d, more), k3 = Element::Load(d, more + lanes);
+    const TileVec qa = hn::Set(d, q[0][i]);
+    a0 = hn::MulAdd(qa, k0, a0);
+    a1 = hn::MulAdd(qa, k1, a1);
+    a2 = hn::MulAdd(qa, k2, a2);
+    a3 = hn::MulAdd(qa, k3, a3);
+    if constexpr (kQueries > 1) {
+      const TileVec qb = hn::Set(d, q[1][i]);
+      b0 = hn::MulAdd(qb, k0, b0);
+      b1 = hn::MulAdd(qb, k1, b1);
+      b2 = hn::MulAdd(qb, k2, b2);
+      b3 = hn::MulAdd(qb, k3, b3);
     }
-    HWY_ALIGN float lanes[16];
-    hn::Store(SumLanesOfSixteen(sums), d, lanes);
-#pragma GCC unroll 4
+  }
+  const auto store = [&](float* to, TileVec v0, TileVec v1, TileVec v2, TileVec v3) HWY_ATTR {
+    hn::StoreU(v0, d, to + at);
+    hn::StoreU(v1, d, to + at + lanes);
+    hn::StoreU(v2, d, to + next);
+    hn::StoreU(v3, d, to + next + lanes);
+  };
+  store(scores[0], a0, a1, a2, a3);
+  if constexpr (kQueries > 1) store(scores[1], b0, b1, b2, b3);
+}
+
+// Scores of the blocks that hold positions [0, length). `ahead`: how far to fetch, 0 where the keys
+// are in a cache already.
+template <class Element, size_t kQueries>
+HWY_INLINE void Scores(const float* const* q, const typename Element::Raw* keys, size_t length,
+                       size_t dim, size_t ahead, float* const* scores) {
+  const size_t pair = 2 * hn::Lanes(TileTag());
+  const size_t end = KvPositions(length);
+  const auto from = [&](size_t p) {
+    return keys + p / kKeyBlock * kKeyBlock * dim + p % kKeyBlock;
+  };
+  // A block's first pair fetches for the others.
+  const auto fetch = [&](size_t p) { return p % kKeyBlock == 0 ? ahead : 0; };
+  if constexpr (kQueries == 4) {
+    for (size_t p = 0; p < end; p += pair) ScoreFour<Element>(q, from(p), dim, fetch(p), p, scores);
+  } else {
+    for (size_t p = 0; p < end; p += 2 * pair) {
+      const size_t next = p + pair < end ? p + pair : p;
+      ScoreFew<Element, kQueries>(q, from(p), from(next), dim, fetch(p), p, next, scores);
+    }
+  }
+}
+
+// out[a][at, at + 2 lanes) += sum over positions [begin, end) of weights[a][p] v_p, ascending.
+template <class Element>
+HWY_INLINE void MixFour(const float* const* weights, const typename Element::Raw* values,
+                        size_t dim, size_t begin, size_t end, size_t at, float* const* out) {
+  const TileTag d;
+  const size_t lanes = hn::Lanes(d);
+  const auto load = [&](size_t a, size_t i) HWY_ATTR { return hn::LoadU(d, out[a] + at + i); };
+  TileVec a0 = load(0, 0), a1 = load(0, lanes), b0 = load(1, 0), b1 = load(1, lanes);
+  TileVec c0 = load(2, 0), c1 = load(2, lanes), e0 = load(3, 0), e1 = load(3, lanes);
+  const typename Element::Raw* v = values + begin * dim + at;
+  for (size_t p = begin; p < end; ++p, v += dim) {
+    const TileVec v0 = Element::Load(d, v), v1 = Element::Load(d, v + lanes);
+    const TileVec wa = hn::Set(d, weights[0][p]), wb = hn::Set(d, weights[1][p]);
+    const TileVec wc = hn::Set(d, weights[2][p]), we = hn::Set(d, weights[3][p]);
+    a0 = hn::MulAdd(wa, v0, a0);
+    a1 = hn::MulAdd(wa, v1, a1);
+    b0 = hn::MulAdd(wb, v0, b0);
+    b1 = hn::MulAdd(wb, v1, b1);
+    c0 = hn::MulAdd(wc, v0, c0);
+    c1 = hn::MulAdd(wc, v1, c1);
+    e0 = hn::MulAdd(we, v0, e0);
+    e1 = hn::MulAdd(we, v1, e1);
+  }
+  const auto store = [&](size_t a, TileVec low, TileVec high) HWY_ATTR {
+    hn::StoreU(low, d, out[a] + at);
+    hn::StoreU(high, d, out[a] + at + lanes);
+  };
+  store(0, a0, a1);
+  store(1, b0, b1);
+  store(2, c0, c1);
+  store(3, e0, e1);
+}
+
+// The same for one or two queries and 4 lanes elements.
+template <class Element, size_t kQueries>
+HWY_INLINE void MixFew(const float* const* weights, const typename Element::Raw* values, size_t dim,
+                       size_t begin, size_t end, size_t at, float* const* out) {
+  const TileTag d;
+  const size_t n = hn::Lanes(d);
+  const auto load = [&](size_t a, size_t i) HWY_ATTR { return hn::LoadU(d, out[a] + at + i); };
+  constexpr size_t kLast = kQueries - 1;
+  TileVec a0 = load(0, 0), a1 = load(0, n), a2 = load(0, 2 * n), a3 = load(0, 3 * n);
+  TileVec b0 = load(kLast, 0), b1 = load(kLast, n), b2 = load(kLast, 2 * n),
+          b3 = load(kLast, 3 * n);
+  const typename Element::Raw* v = values + begin * dim + at;
+  for (size_t p = begin; p < end; ++p, v += dim) {
+    const TileVec v0 = Element::Load(d, v), v1 = Element::Load(d, v + n);
+    const TileVec v2 = Element::Load(d, v + 2 * n), v3 = Element::Load(d, v + 3 * n);
+    const TileVec wa = hn::Set(d, weights[0][p]);
+    a0 = hn::MulAdd(wa, v0, a0);
+    a1 = hn::MulAdd(wa, v1, a1);
+    a2 = hn::MulAdd(wa, v2, a2);
+    a3 = hn::MulAdd(wa, v3, a3);
+    if constexpr (kQueries > 1) {
+      const TileVec wb = hn::Set(d, weights[1][p]);
+      b0 = hn::MulAdd(wb, v0, b0);
+      b1 = hn::MulAdd(wb, v1, b1);
+      b2 = hn::MulAdd(wb, v2, b2);
+      b3 = hn::MulAdd(wb, v3, b3);
+    }
+  }
+  const auto store = [&](float* to, TileVec v0, TileVec v1, TileVec v2, TileVec v3) HWY_ATTR {
+    hn::StoreU(v0, d, to + at);
+    hn::StoreU(v1, d, to + at + n);
+    hn::StoreU(v2, d, to + at + 2 * n);
+    hn::StoreU(v3, d, to + at + 3 * n);
+  };
+  store(out[0], a0, a1, a2, a3);
+  if constexpr (kQueries > 1) store(out[1], b0, b1, b2, b3);
+}
+
+// The same for one query and `count` <= lanes elements.
+template <class Element>
+HWY_INLINE void MixPart(const float* weights, const typename Element::Raw* values, size_t dim,
+                        size_t begin, size_t end, size_t at, size_t count, float* out) {
+  const TileTag d;
+  const typename Element::Raw* v = values + begin * dim + at;
+  if (count == hn::Lanes(d)) {
+    TileVec sum = hn::LoadU(d, out + at);
+    for (size_t p = begin; p < end; ++p, v += dim) {
+      sum = hn::MulAdd(hn::Set(d, weights[p]), Element::Load(d, v), sum);
+    }
+    hn::StoreU(sum, d, out + at);
+    return;
+  }
+  TileVec sum = LoadPart<ElementF32>(d, out + at, count);
+  for (size_t p = begin; p < end; ++p, v += dim) {
+    sum = hn::MulAdd(hn::Set(d, weights[p]), LoadPart<Element>(d, v, count), sum);
+  }
+  StorePart(d, sum, out + at, count);
+}
+
+// out[a] += sum over positions [begin, end) of weights[a][p] v_p, ascending.
+template <class Element, size_t kQueries>
+HWY_INLINE void MixRows(const float* const* weights, const typename Element::Raw* values,
+                        size_t dim, size_t begin, size_t end, float* const* out) {
+  const size_t lanes = hn::Lanes(TileTag());
+  const size_t step = (kQueries == 4 ? 2 : 4) * lanes;
+  size_t i = 0;
+  for (; i + step <= dim; i += step) {
+    if constexpr (kQueries == 4) {
+      MixFour<Element>(weights, values, dim, begin, end, i, out);
+    } else {
+      MixFew<Element, kQueries>(weights, values, dim, begin, end, i, out);
+    }
+  }
+  for (; i < dim; i += lanes) {
     for (size_t a = 0; a < kQueries; ++a) {
-      std::memcpy(scores[a] + p, lanes + a * kKeys, kKeys * sizeof(float));
-    }
-  }
-  return p;
-}
-
-// out[a][0, 16 kVectors) = sum over positions of weights[a][p] * v[p * stride + ...], ascending.
-template <class Element, size_t kQueries, size_t kVectors>
-HWY_INLINE void MixTile(const float* const* weights, const typename Element::Raw* v, size_t stride,
-                        size_t length, size_t at, float* const* out) {
-  const FloatTag d;
-  FloatVec sums[kQueries * kVectors];
-#pragma GCC unroll 16
-  for (size_t i = 0; i < kQueries * kVectors; ++i) sums[i] = hn::Zero(d);
-  v += at;
-  for (size_t p = 0; p < length; ++p, v += stride) {
-#pragma GCC unroll 4
-    for (size_t b = 0; b < kVectors; ++b) {
-      const FloatVec value = Element::Load(d, v + 16 * b);
-#pragma GCC unroll 4
-      for (size_t a = 0; a < kQueries; ++a) {
-        sums[a * kVectors + b] =
-            hn::MulAdd(hn::Set(d, weights[a][p]), value, sums[a * kVectors + b]);
-      }
-    }
-  }
-#pragma GCC unroll 4
-  for (size_t a = 0; a < kQueries; ++a) {
-#pragma GCC unroll 4
-    for (size_t b = 0; b < kVectors; ++b) {
-      hn::StoreU(sums[a * kVectors + b], d, out[a] + at + 16 * b);
+      MixPart<Element>(weights[a], values, dim, begin, end, i, std::min(lanes, dim - i), out[a]);
     }
   }
 }
 
-#else
-#define SDQ_HAS_ATTENTION_TILES 0
-#endif
+// Positions [0, length), in runs whose values stay in the first cache from one step along the head
+// to the next.
+template <class Element, size_t kQueries>
+HWY_INLINE void Mix(const float* const* weights, const typename Element::Raw* values, size_t length,
+                    size_t dim, size_t ahead, float* const* out) {
+  constexpr size_t kRun = 64;
+  for (size_t begin = 0; begin < length; begin += kRun) {
+    const size_t end = std::min(length, begin + kRun);
+    if (ahead != 0) FetchRow(values + begin * dim, (end - begin) * dim * sizeof(*values), ahead);
+    MixRows<Element, kQueries>(weights, values, dim, begin, end, out);
+  }
+}
 
 }  // namespace sdq::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

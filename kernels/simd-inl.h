@@ -32,27 +32,32 @@ using FloatTag = hn::ScalableTag<float>;
 using FloatVec = hn::Vec<FloatTag>;
 inline constexpr size_t kMaxFloats = HWY_MAX_BYTES / sizeof(float);
 
-// Element types in memory. Load(d, p) widens Lanes(d) elements at p to f32, exactly.
+// Element types in memory. Load(d, p) widens Lanes(d) elements at p to f32, exactly; d is FloatTag
+// or a shorter tag.
 struct ElementF32 {
   using Raw = float;
-  static HWY_INLINE FloatVec Load(FloatTag d, const float* p) { return hn::LoadU(d, p); }
+  template <class D>
+  static HWY_INLINE hn::Vec<D> Load(D d, const float* p) {
+    return hn::LoadU(d, p);
+  }
 };
 
 struct ElementF16 {
   using Raw = uint16_t;
-  static HWY_INLINE FloatVec Load(FloatTag d, const uint16_t* p) {
+  template <class D>
+  static HWY_INLINE hn::Vec<D> Load(D d, const uint16_t* p) {
 #if SDQ_NATIVE_F16
-    const hn::Rebind<hwy::float16_t, FloatTag> d16;
+    const hn::Rebind<hwy::float16_t, D> d16;
     return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p)));
 #else
     // Same arithmetic as F32FromF16.
-    const hn::Rebind<uint16_t, FloatTag> d16;
-    const hn::RebindToUnsigned<FloatTag> du;
+    const hn::Rebind<uint16_t, D> d16;
+    const hn::RebindToUnsigned<D> du;
     const auto half = hn::PromoteTo(du, hn::LoadU(d16, p));
     const auto magnitude = hn::ShiftLeft<13>(hn::And(half, hn::Set(du, 0x7fffu)));
     const auto sign = hn::ShiftLeft<16>(hn::And(half, hn::Set(du, 0x8000u)));
     const auto finite = hn::BitCast(du, hn::Mul(hn::BitCast(d, magnitude), hn::Set(d, 0x1p112f)));
-    const hn::RebindToSigned<FloatTag> di;
+    const hn::RebindToSigned<D> di;
     const auto special =
         hn::RebindMask(du, hn::Gt(hn::BitCast(di, magnitude), hn::Set(di, 0x0f7fffff)));
     const auto bits = hn::IfThenElse(special, hn::Or(magnitude, hn::Set(du, 0x7f800000u)), finite);
@@ -63,25 +68,27 @@ struct ElementF16 {
 
 struct ElementBF16 {
   using Raw = uint16_t;
-  static HWY_INLINE FloatVec Load(FloatTag d, const uint16_t* p) {
-    const hn::Rebind<uint16_t, FloatTag> d16;
-    const hn::RebindToUnsigned<FloatTag> du;
+  template <class D>
+  static HWY_INLINE hn::Vec<D> Load(D d, const uint16_t* p) {
+    const hn::Rebind<uint16_t, D> d16;
+    const hn::RebindToUnsigned<D> du;
     return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, p))));
   }
 };
 
 struct ElementQ8 {
   using Raw = int8_t;
-  static HWY_INLINE FloatVec Load(FloatTag d, const int8_t* p) {
-    const hn::Rebind<int8_t, FloatTag> d8;
-    const hn::RebindToSigned<FloatTag> di;
+  template <class D>
+  static HWY_INLINE hn::Vec<D> Load(D d, const int8_t* p) {
+    const hn::Rebind<int8_t, D> d8;
+    const hn::RebindToSigned<D> di;
     return hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, p)));
   }
 };
 
 // The first `count` < Lanes(d) elements at p; zeros behind them.
-template <class Element>
-HWY_INLINE FloatVec LoadPart(FloatTag d, const typename Element::Raw* p, size_t count) {
+template <class Element, class D>
+HWY_INLINE hn::Vec<D> LoadPart(D d, const typename Element::Raw* p, size_t count) {
   typename Element::Raw padded[kMaxFloats] = {};
   std::memcpy(padded, p, count * sizeof(padded[0]));
   return Element::Load(d, padded);
@@ -92,7 +99,8 @@ HWY_INLINE FloatVec LoadPart(FloatTag d, const float* p, size_t count) {
 }
 
 // Stores the first `count` < Lanes(d) lanes.
-HWY_INLINE void StorePart(FloatTag d, FloatVec v, float* p, size_t count) {
+template <class D>
+HWY_INLINE void StorePart(D d, hn::Vec<D> v, float* p, size_t count) {
   float lanes[kMaxFloats];
   hn::StoreU(v, d, lanes);
   std::memcpy(p, lanes, count * sizeof(float));

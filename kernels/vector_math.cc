@@ -135,12 +135,44 @@ float DotTarget(const float* a, const float* b, size_t n) {
   return SumLanes(d, hn::Add(sum0, sum1));
 }
 
+// Turns the pairs (low[i], high[i]) by cosine[i] and sine[i].
+void RotateHead(float* low, float* high, size_t half, const float* cosine, const float* sine) {
+  const FloatTag d;
+  const size_t lanes = hn::Lanes(d);
+  size_t i = 0;
+  for (; i + lanes <= half; i += lanes) {
+    const FloatVec a = hn::LoadU(d, low + i);
+    const FloatVec b = hn::LoadU(d, high + i);
+    const FloatVec c = hn::LoadU(d, cosine + i);
+    const FloatVec s = hn::LoadU(d, sine + i);
+    hn::StoreU(hn::NegMulAdd(b, s, hn::Mul(a, c)), d, low + i);
+    hn::StoreU(hn::MulAdd(a, s, hn::Mul(b, c)), d, high + i);
+  }
+  if (i < half) {
+    const size_t left = half - i;
+    const FloatVec a = LoadPart(d, low + i, left);
+    const FloatVec b = LoadPart(d, high + i, left);
+    const FloatVec c = LoadPart(d, cosine + i, left);
+    const FloatVec s = LoadPart(d, sine + i, left);
+    StorePart(d, hn::NegMulAdd(b, s, hn::Mul(a, c)), low + i, left);
+    StorePart(d, hn::MulAdd(a, s, hn::Mul(b, c)), high + i, left);
+  }
+}
+
+void RotaryTarget(float* x, size_t heads, size_t dim, const float* cos_sin) {
+  const size_t half = dim / 2;
+  for (size_t h = 0; h < heads; ++h, x += dim) {
+    RotateHead(x, x + half, half, cos_sin, cos_sin + half);
+  }
+}
+
 }  // namespace sdq::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace sdq::kernels {
 
+HWY_EXPORT(RotaryTarget);
 HWY_EXPORT(RmsNormTarget);
 HWY_EXPORT(LayerNormTarget);
 HWY_EXPORT(AddInPlaceTarget);
@@ -180,6 +212,10 @@ float LogSumExp(const float* x, size_t n) { return HWY_DYNAMIC_DISPATCH(LogSumEx
 
 float Dot(const float* a, const float* b, size_t n) {
   return HWY_DYNAMIC_DISPATCH(DotTarget)(a, b, n);
+}
+
+void Rotary(float* x, size_t heads, size_t dim, const float* cos_sin) {
+  HWY_DYNAMIC_DISPATCH(RotaryTarget)(x, heads, dim, cos_sin);
 }
 
 }  // namespace sdq::kernels

@@ -3,26 +3,27 @@
 #include <algorithm>
 #include <array>
 
+#include "kernels/attention.h"
 #include "kernels/parallel.h"
 #include "runtime/block_buffers.h"
 
 namespace sdq {
 namespace {
 
-// Where a head's position begins.
-uint8_t* At(void* cache, const KvLayer& kv, size_t kv_head, size_t position, size_t dim) {
-  const size_t element = (kv_head * kv.positions + position) * dim;
+// Where a head begins.
+uint8_t* At(void* cache, const KvLayer& kv, size_t kv_head, size_t dim) {
+  const size_t element = kv_head * kv.positions * dim;
   return static_cast<uint8_t*>(cache) + element * kernels::KvElementBytes(kv.type);
 }
 
 // The cached positions of a KV head.
-kernels::KvRows RowsOf(const KvLayer& kv, size_t kv_head, size_t dim) {
-  kernels::KvRows rows{At(kv.keys, kv, kv_head, 0, dim), At(kv.values, kv, kv_head, 0, dim),
-                       kv.type, dim};
+kernels::KvRows RowsOf(const KvLayer& kv, size_t kv_head, size_t dim, bool fetch) {
+  kernels::KvRows rows{At(kv.keys, kv, kv_head, dim), At(kv.values, kv, kv_head, dim), kv.type};
   if (kv.type == kernels::KvType::kQ8) {
     rows.key_scales = kv.key_scales + kv_head * kv.positions;
     rows.value_scales = kv.value_scales + kv_head * kv.positions;
   }
+  rows.fetch = fetch;
   return rows;
 }
 
@@ -40,22 +41,27 @@ void StoreKeysAndValues(const ModelConfig& config, float* keys, float* values,
   const size_t dim = static_cast<size_t>(config.head_dim);
   const size_t kv_heads = static_cast<size_t>(config.kv_heads);
   const size_t kv_width = kv_heads * dim;
-  const auto store = [&](float* x, void* cache, float* scales, size_t token, size_t head) {
-    float* from = x + token * kv_width + head * dim;
-    const size_t position = first_position + token;
-    uint8_t* to = At(cache, kv, head, position, dim);
-    if (kv.type != kernels::KvType::kQ8) return kernels::StoreKv(from, dim, kv.type, to);
-    Rotate(kv, from);
-    scales[head * kv.positions + position] =
-        kernels::StoreKvQ8(from, dim, reinterpret_cast<int8_t*>(to));
-  };
-  kernels::ParallelFor(tokens, 1, [&](size_t begin, size_t end, size_t) {
-    for (size_t t = begin; t < end; ++t) {
-      for (size_t head = 0; head < kv_heads; ++head) {
-        store(keys, kv.keys, kv.key_scales, t, head);
-        store(values, kv.values, kv.value_scales, t, head);
-      }
+  const auto store = [&](size_t head) {
+    const size_t scales = head * kv.positions + first_position;
+    for (size_t t = 0; t < tokens; ++t) {
+      float* key = keys + t * kv_width + head * dim;
+      float* value = values + t * kv_width + head * dim;
+      Rotate(kv, key);
+      Rotate(kv, value);
+      const size_t position = first_position + t;
+      const float key_scale =
+          kernels::StoreKey(key, dim, kv.type, position, At(kv.keys, kv, head, dim));
+      const float value_scale =
+          kernels::StoreValue(value, dim, kv.type, position, At(kv.values, kv, head, dim));
+      if (kv.type != kernels::KvType::kQ8) continue;
+      kv.key_scales[scales + t] = key_scale;
+      kv.value_scales[scales + t] = value_scale;
     }
+  };
+  // By heads: neighbouring positions share cache lines of keys.
+  const size_t at_once = tokens == 1 ? kv_heads : 1;
+  kernels::ParallelFor(kv_heads, at_once, [&](size_t begin, size_t end, size_t) {
+    for (size_t head = begin; head < end; ++head) store(head);
   });
 }
 
@@ -81,7 +87,7 @@ void Attend(const ModelConfig& config, const KvLayer& kv, size_t first_position,
         Rotate(kv, q + at);
         tile[j] = {q + at, first_position + token + 1, scores + j * buffers.score_stride, out + at};
       }
-      kernels::Attend({tile.data(), count}, RowsOf(kv, kv_head, dim), dim);
+      kernels::Attend({tile.data(), count}, RowsOf(kv, kv_head, dim, tiles == 1), dim);
       for (size_t j = 0; j < count; ++j) RotateBack(kv, tile[j].out);
     }
   };
@@ -106,7 +112,7 @@ void AttendStep(const ModelConfig& config, std::span<const KvLayer> caches,
       const size_t at = token * buffers.query + head * dim;
       Rotate(kv, q + at);
       const kernels::AttentionQuery query{q + at, positions[token] + 1, scores, out + at};
-      kernels::Attend({&query, 1}, RowsOf(kv, head / group, dim), dim);
+      kernels::Attend({&query, 1}, RowsOf(kv, head / group, dim, group == 1), dim);
       RotateBack(kv, out + at);
     }
   });

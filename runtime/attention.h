@@ -10,7 +10,7 @@
 namespace sdq {
 
 // Puts keys and values [tokens][kv_heads * head_dim] into the cache rows first_position, ... Both
-// are rotated in place where the cache wants it. In parallel over tokens.
+// are rotated in place where the cache wants it. In parallel over heads.
 void StoreKeysAndValues(const ModelConfig& config, float* keys, float* values,
                         size_t first_position, size_t tokens, const KvLayer& kv);
 

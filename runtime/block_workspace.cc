@@ -16,8 +16,7 @@ void Describe(const ModelConfig& config, size_t batch, size_t max_context, const
   b->query = static_cast<size_t>(config.heads * config.head_dim);
   b->kv = static_cast<size_t>(config.kv_heads * config.head_dim);
   b->ffn = static_cast<size_t>(config.ffn_size);
-  constexpr size_t kFloatsPerLine = kBufferAlignment / sizeof(float);
-  b->score_stride = (max_context + kFloatsPerLine - 1) / kFloatsPerLine * kFloatsPerLine;
+  b->score_stride = kernels::KvPositions(max_context);
   for (const auto& map : maps)
     b->scratch_stride = std::max(b->scratch_stride, map->scratch_bytes());
 }

@@ -7,7 +7,7 @@
 #include <span>
 
 #include "format/status.h"
-#include "kernels/vector_math.h"
+#include "kernels/kv_cache.h"
 #include "runtime/model.h"
 #include "runtime/tokenizer.h"
 

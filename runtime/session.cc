@@ -11,6 +11,7 @@
 
 #include "kernels/parallel.h"
 #include "kernels/rotation.h"
+#include "kernels/vector_math.h"
 #include "runtime/block_buffers.h"
 #include "runtime/rotary.h"
 
@@ -123,14 +124,14 @@ size_t Session::Impl::Carve(uint8_t* base) {
 }
 
 size_t Session::Impl::KvElements() const {
-  const size_t elements = SaturatingMul(options.context, kv_width);
+  const size_t elements = SaturatingMul(kernels::KvPositions(options.context), kv_width);
   return SaturatingMul(elements, kernels::KvElementBytes(options.kv));
 }
 
 size_t Session::Impl::KvScales() const {
   if (options.kv != kernels::KvType::kQ8) return 0;
   const size_t heads = static_cast<size_t>(config.kv_heads);
-  return SaturatingMul(SaturatingMul(options.context, heads), sizeof(float));
+  return SaturatingMul(SaturatingMul(kernels::KvPositions(options.context), heads), sizeof(float));
 }
 
 // The scales of all layers lie before all elements, aligned as floats.
@@ -141,7 +142,7 @@ void Session::Impl::CarveKv() {
   uint8_t* elements = scales + 2 * KvScales() * kv.size();
   for (KvLayer& layer : kv) {
     layer.type = options.kv;
-    layer.positions = options.context;
+    layer.positions = kernels::KvPositions(options.context);
     layer.keys = elements;
     layer.values = elements + KvElements();
     elements += 2 * KvElements();

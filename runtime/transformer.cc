@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/parallel.h"
+#include "kernels/vector_math.h"
 #include "runtime/attention.h"
 #include "runtime/block_buffers.h"
 

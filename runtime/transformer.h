@@ -11,20 +11,20 @@
 #include <span>
 #include <vector>
 
+#include "kernels/kv_cache.h"
 #include "kernels/rotation.h"
-#include "kernels/vector_math.h"
 #include "runtime/config.h"
 #include "runtime/model.h"
 
 namespace sdq {
 
-// Keys and values of one layer: [kv_heads][positions][head_dim], non-owning. Attention reads one head
-// after the other: each is one stream that hardware prefetchers follow.
+// Keys and values of one layer, non-owning: one KV head after the other, as kernels/kv_cache.h lays
+// them out. Attention reads a head as one stream, which hardware prefetchers follow.
 struct KvLayer {
   void* keys = nullptr;
   void* values = nullptr;
   kernels::KvType type = kernels::KvType::kF16;
-  size_t positions = 0;  // room
+  size_t positions = 0;  // room, a multiple of kernels::kKeyBlock
   // Only kQ8: [kv_heads][positions] scales of the positions' heads, and the rotation of a head
   // (head_dim columns) that spreads outliers before rounding. Queries and keys turn together, which
   // leaves their products; outputs of attention are turned back.

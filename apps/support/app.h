@@ -8,7 +8,7 @@
 #include <string>
 
 #include "format/status.h"
-#include "kernels/vector_math.h"
+#include "kernels/kv_cache.h"
 
 namespace sdq::apps {
 

@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
+#include "kernels/attention.h"
 #include "kernels/float16.h"
 #include "kernels/vector_math.h"
 #include "tests/kernels/dense_support.h"
@@ -74,14 +76,14 @@ TEST_CASE("cache elements are rounded to the nearest f16, ties to even") {
   }
   ForEachTarget([&] {
     OddArray<uint16_t> stored(values.size());
-    kernels::StoreKv(values.data(), values.size(), KvType::kF16, stored.data());
+    kernels::StoreValue(values.data(), values.size(), KvType::kF16, 0, stored.data());
     size_t wrong = 0;
     for (size_t i = 0; i < values.size(); ++i) {
       wrong += stored[i] == NearestF16(Wide(values[i])) ? 0 : 1;
     }
     CHECK(wrong == 0);
     const float nan = std::numeric_limits<float>::quiet_NaN();
-    kernels::StoreKv(&nan, 1, KvType::kF16, stored.data());
+    kernels::StoreValue(&nan, 1, KvType::kF16, 0, stored.data());
     CHECK(std::isnan(kernels::F32FromF16(stored[0])));
   });
 }
@@ -89,52 +91,70 @@ TEST_CASE("cache elements are rounded to the nearest f16, ties to even") {
 TEST_CASE("cache elements in f32 are copies") {
   const std::vector<float> values = RandomFloats(33, 4);
   std::vector<float> stored(33);
-  kernels::StoreKv(values.data(), values.size(), KvType::kF32, stored.data());
+  kernels::StoreValue(values.data(), values.size(), KvType::kF32, 0, stored.data());
   CHECK(SameBits(stored, values));
 }
 
-// A cache of `length` positions at `stride`, in all types, with values that f16 and int8 hold
-// exactly: integers. Each position of the int8 cache has a scale; powers of two, so that `scaled`
-// holds the products exactly.
+// A head's `length` positions of small integers, which every type holds exactly, each position with
+// a power of two as its scale: `f32` and `scaled` are what the elements mean without and with it.
 struct Cache {
-  Cache(size_t length, size_t stride, size_t dim, uint32_t seed)
-      : f32((length - 1) * stride + dim),
-        f16(f32.size()),
-        q8(f32.size()),
-        scaled(f32.size()),
-        scales(length) {
+  Cache(size_t length, size_t head_dim, uint32_t seed)
+      : dim(head_dim), f32(length * dim), scaled(length * dim), scales(length) {
     const std::vector<float> values = RandomFloats(f32.size(), seed);
     for (size_t p = 0; p < length; ++p) scales[p] = std::ldexp(1.0f, -5 - int(p % 3));
     for (size_t i = 0; i < values.size(); ++i) {
-      q8[i] = static_cast<int8_t>(std::clamp(std::nearbyint(values[i] * 40.0f), -127.0f, 127.0f));
-      f32[i] = float(q8[i]) / 32.0f;
-      f16[i] = kernels::F16FromF32(f32[i]);
-      scaled[i] = float(q8[i]) * scales[std::min(i / stride, length - 1)];
+      const float integer = std::clamp(std::nearbyint(values[i] * 40.0f), -127.0f, 127.0f);
+      f32[i] = integer / 32.0f;
+      scaled[i] = integer * scales[i / dim];
     }
   }
-  const void* data(KvType type) const {
-    if (type == KvType::kQ8) return q8.data();
-    return type == KvType::kF32 ? static_cast<const void*>(f32.data()) : f16.data();
+  // Elements in the order of keys or of values, and NaN (int8: 127) where there is no position.
+  std::vector<uint8_t> Stored(KvType type, bool keys) const {
+    const size_t length = scales.size(), bytes = kernels::KvElementBytes(type);
+    const size_t room = kernels::KvPositions(length);
+    std::vector<uint8_t> stored((keys ? room : length) * dim * bytes,
+                                type == KvType::kQ8 ? 127 : 255);
+    for (size_t i = 0; i < length * dim; ++i) {
+      const size_t p = i / dim, block = p / kernels::kKeyBlock;
+      const size_t at =
+          keys ? (block * dim + i % dim) * kernels::kKeyBlock + p % kernels::kKeyBlock : i;
+      const uint16_t half = kernels::F16FromF32(f32[i]);
+      const int8_t integer = static_cast<int8_t>(std::lround(f32[i] * 32.0f));
+      const void* from = &f32[i];
+      if (type == KvType::kF16) from = &half;
+      if (type == KvType::kQ8) from = &integer;
+      std::memcpy(&stored[at * bytes], from, bytes);
+    }
+    return stored;
   }
   // What the elements of `type` stand for.
   const float* meaning(KvType type) const {
     return type == KvType::kQ8 ? scaled.data() : f32.data();
   }
-  OddArray<float> f32;
-  OddArray<uint16_t> f16;
-  OddArray<int8_t> q8;
-  OddArray<float> scaled;
+  size_t dim;
+  std::vector<float> f32;
+  std::vector<float> scaled;
   OddArray<float> scales;
 };
 
-kernels::KvRows RowsOf(const Cache& keys, const Cache& values, KvType type, size_t stride) {
-  kernels::KvRows rows{keys.data(type), values.data(type), type, stride};
-  if (type == KvType::kQ8) {
-    rows.key_scales = keys.scales.data();
-    rows.value_scales = values.scales.data();
+// Keys and values of a head in memory that begins at odd addresses.
+struct Head {
+  Head(const Cache& k, const Cache& v, KvType type)
+      : keys(Padded(k.Stored(type, true))), values(Padded(v.Stored(type, false))) {
+    rows = {keys.data() + kOdd, values.data() + kOdd, type};
+    if (type == KvType::kQ8) {
+      rows.key_scales = k.scales.data();
+      rows.value_scales = v.scales.data();
+    }
   }
-  return rows;
-}
+  static constexpr size_t kOdd = 12;  // of every type whole elements
+  static std::vector<uint8_t> Padded(std::vector<uint8_t> bytes) {
+    bytes.insert(bytes.begin(), kOdd, 0);
+    return bytes;
+  }
+  std::vector<uint8_t> keys, values;
+  kernels::KvRows rows;
+};
 
 void AttendAlone(const float* q, const kernels::KvRows& rows, size_t length, size_t dim,
                  float* scores, float* out) {
@@ -145,18 +165,18 @@ void AttendAlone(const float* q, const kernels::KvRows& rows, size_t length, siz
 constexpr KvType kTypes[] = {KvType::kF32, KvType::kF16, KvType::kQ8};
 
 // softmax(q . K) V
-std::vector<double> Exact(const float* q, const float* keys, const float* values, size_t stride,
-                          size_t length, size_t dim) {
+std::vector<double> Exact(const float* q, const float* keys, const float* values, size_t length,
+                          size_t dim) {
   std::vector<double> weights(length), exact(dim);
   double total = 0.0;
   for (size_t p = 0; p < length; ++p) {
     double score = 0.0;
-    for (size_t i = 0; i < dim; ++i) score += Wide(q[i]) * Wide(keys[p * stride + i]);
+    for (size_t i = 0; i < dim; ++i) score += Wide(q[i]) * Wide(keys[p * dim + i]);
     total += weights[p] = std::exp(score);
   }
   for (size_t p = 0; p < length; ++p) {
     for (size_t i = 0; i < dim; ++i) {
-      exact[i] += weights[p] / total * Wide(values[p * stride + i]);
+      exact[i] += weights[p] / total * Wide(values[p * dim + i]);
     }
   }
   return exact;
@@ -165,19 +185,19 @@ std::vector<double> Exact(const float* q, const float* keys, const float* values
 TEST_CASE("attention of a head equals its formula for all cache types") {
   for (const size_t dim : {1u, 3u, 8u, 16u, 36u, 48u, 64u, 80u, 100u, 128u, 130u}) {
     for (const size_t length : {1u, 2u, 5u, 33u, 200u}) {
-      const size_t stride = dim + dim % 5;
-      const Cache keys(length, stride, dim, 1);
-      const Cache values(length, stride, dim, 2);
+      const Cache keys(length, dim, 1);
+      const Cache values(length, dim, 2);
       const OddArray<float> q(RandomFloats(dim, 3, 1.0f / std::sqrt(static_cast<float>(dim))));
       ForEachTarget([&] {
         std::vector<float> results[4];
         for (const KvType type : kTypes) {
           INFO("dim " << dim << " length " << length << " type " << int(type));
           const std::vector<double> exact =
-              Exact(q.data(), keys.meaning(type), values.meaning(type), stride, length, dim);
-          OddArray<float> scores(length), out(dim);
-          AttendAlone(q.data(), RowsOf(keys, values, type, stride), length, dim, scores.data(),
-                      out.data());
+              Exact(q.data(), keys.meaning(type), values.meaning(type), length, dim);
+          OddArray<float> scores(kernels::KvPositions(length)), out(dim);
+          Head head(keys, values, type);
+          head.rows.fetch = length % 2 == 0;
+          AttendAlone(q.data(), head.rows, length, dim, scores.data(), out.data());
           for (size_t i = 0; i < dim; ++i) {
             // Values are of unit size, the sum of weights is one.
             REQUIRE(std::abs(Wide(out[i]) - exact[i]) <= 6e-6);
@@ -195,7 +215,7 @@ TEST_CASE("a head in 8 bits: half a step off at most, its largest value exact") 
   for (const size_t dim : {1u, 7u, 64u, 128u}) {
     const std::vector<float> x = RandomFloats(dim, 9);
     std::vector<int8_t> stored(dim);
-    const float scale = kernels::StoreKvQ8(x.data(), dim, stored.data());
+    const float scale = kernels::StoreValue(x.data(), dim, KvType::kQ8, 0, stored.data());
     float largest = 0;
     for (const float v : x) largest = std::max(largest, std::abs(v));
     CHECK(scale == largest / 127.0f);
@@ -207,36 +227,61 @@ TEST_CASE("a head in 8 bits: half a step off at most, its largest value exact") 
     CHECK(most == 127);
   }
   std::vector<int8_t> stored(3, 1);
-  CHECK(kernels::StoreKvQ8(std::vector<float>(3, 0.0f).data(), 3, stored.data()) == 0.0f);
+  const auto store = [&](const std::vector<float>& x) {
+    return kernels::StoreValue(x.data(), 3, KvType::kQ8, 0, stored.data());
+  };
+  CHECK(store(std::vector<float>(3, 0.0f)) == 0.0f);
   CHECK(stored == std::vector<int8_t>(3, 0));
   for (const float bad :
        {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
         -std::numeric_limits<float>::infinity()}) {
-    const std::vector<float> x = {1.0f, bad, 2.0f};
-    CHECK(std::isnan(kernels::StoreKvQ8(x.data(), 3, stored.data())));
+    CHECK(std::isnan(store({1.0f, bad, 2.0f})));
     CHECK(stored == std::vector<int8_t>(3, 0));
+  }
+}
+
+TEST_CASE("keys are the numbers that values would be, in blocks of positions") {
+  const size_t positions = 2 * kernels::kKeyBlock;
+  for (const size_t dim : {1u, 36u, 64u, 130u}) {
+    for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kQ8}) {
+      INFO("dim " << dim << " type " << int(type));
+      const size_t bytes = kernels::KvElementBytes(type);
+      std::vector<uint8_t> keys(positions * dim * bytes), row(dim * bytes);
+      for (const size_t p : {size_t{0}, size_t{5}, kernels::kKeyBlock, positions - 1}) {
+        const std::vector<float> x = RandomFloats(dim, uint32_t(p));
+        const float scale = kernels::StoreKey(x.data(), dim, type, p, keys.data());
+        CHECK(scale == kernels::StoreValue(x.data(), dim, type, 0, row.data()));
+        const size_t first =
+            p / kernels::kKeyBlock * dim * kernels::kKeyBlock + p % kernels::kKeyBlock;
+        for (size_t i = 0; i < dim; ++i) {
+          const uint8_t* key = &keys[(first + i * kernels::kKeyBlock) * bytes];
+          REQUIRE(std::equal(key, key + bytes, &row[i * bytes]));
+        }
+      }
+    }
   }
 }
 
 TEST_CASE("queries that attend together get the bits that each gets alone") {
   for (const size_t dim : {1u, 16u, 20u, 36u, 64u, 80u, 128u, 150u}) {
     for (const size_t length : {1u, 3u, 17u, 64u}) {
-      const size_t stride = dim + 3, count = 7;
-      const Cache keys(length + count, stride, dim, 1);
-      const Cache values(length + count, stride, dim, 2);
+      const size_t count = 7, room = kernels::KvPositions(length + count);
+      const Cache keys(length + count, dim, 1);
+      const Cache values(length + count, dim, 2);
       const std::vector<float> q = RandomFloats(count * dim, 3, 0.3f);
       ForEachTarget([&] {
         for (const KvType type : kTypes) {
           INFO("dim " << dim << " length " << length << " type " << int(type));
-          const kernels::KvRows rows = RowsOf(keys, values, type, stride);
+          const Head head(keys, values, type);
+          const kernels::KvRows& rows = head.rows;
           std::vector<float> together(count * dim), alone(count * dim);
-          std::vector<std::vector<float>> scores(count, std::vector<float>(length + count));
+          std::vector<std::vector<float>> scores(count, std::vector<float>(room));
           std::vector<kernels::AttentionQuery> queries;
           for (size_t i = 0; i < count; ++i) {
             const size_t own = length + i * 5 % count;  // in no order
             const float* own_q = q.data() + i * dim;
             queries.push_back({own_q, own, scores[i].data(), together.data() + i * dim});
-            std::vector<float> own_scores(own);
+            std::vector<float> own_scores(kernels::KvPositions(own));
             AttendAlone(own_q, rows, own, dim, own_scores.data(), alone.data() + i * dim);
           }
           kernels::Attend(queries, rows, dim);
@@ -250,10 +295,10 @@ TEST_CASE("queries that attend together get the bits that each gets alone") {
 TEST_CASE("attention with NaN or without positions does not go astray") {
   ForEachTarget([] {
     const size_t dim = 20;
-    std::vector<float> cache(3 * dim, std::numeric_limits<float>::quiet_NaN());
+    std::vector<float> cache(kernels::kKeyBlock * dim, std::numeric_limits<float>::quiet_NaN());
     const std::vector<float> q(dim, 1.0f);
-    std::vector<float> scores(3), out(dim, 5.0f);
-    const kernels::KvRows rows{cache.data(), cache.data(), KvType::kF32, dim};
+    std::vector<float> scores(kernels::kKeyBlock), out(dim, 5.0f);
+    const kernels::KvRows rows{cache.data(), cache.data(), KvType::kF32};
     AttendAlone(q.data(), rows, 3, dim, scores.data(), out.data());
     CHECK(std::isnan(out[0]));
     AttendAlone(q.data(), rows, 0, dim, scores.data(), out.data());
