@@ -165,11 +165,11 @@ TEST_CASE("session: the memory plan is exact and stays as it was made") {
   kernels::SetThreads(2);
   const auto f16 = Start(*model, {40, 8, kernels::KvType::kF16});
   const auto f32 = Start(*model, {40, 8, kernels::KvType::kF32});
-  // 2 layers, keys and values, 40 positions, 2 heads of 10.
-  CHECK(f16->memory().kv_bytes == 2 * 2 * 40 * 20 * 2);
-  CHECK(f32->memory().kv_bytes == 2 * 2 * 40 * 20 * 4);
+  // 2 layers, keys and values, 40 positions in two blocks of 32, 2 heads of 10.
+  CHECK(f16->memory().kv_bytes == 2 * 2 * 64 * 20 * 2);
+  CHECK(f32->memory().kv_bytes == 2 * 2 * 64 * 20 * 4);
   const auto q8 = Start(*model, {40, 8, kernels::KvType::kQ8});
-  CHECK(q8->memory().kv_bytes == 2 * 2 * 40 * (20 + 2 * 4));  // a scale per head
+  CHECK(q8->memory().kv_bytes == 2 * 2 * 64 * (20 + 2 * 4));  // a scale per head
   CHECK(f16->memory().file_bytes == std::filesystem::file_size(folder / "model.sdq"));
   CHECK(f16->memory().workspace_bytes == f32->memory().workspace_bytes);
 

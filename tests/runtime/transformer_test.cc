@@ -221,7 +221,8 @@ TEST_CASE("transformer: the tap sees every linear's input before it runs") {
   const ModelConfig& config = opened->config();
   const LayerWeights& layer = opened->weights().layers[0];
   const size_t width = size_t(config.kv_heads * config.head_dim);
-  std::vector<float> keys(8 * width), values(8 * width);
+  const size_t positions = kernels::kKeyBlock;
+  std::vector<float> keys(positions * width), values(positions * width);
   std::vector<float> hidden(8 * size_t(config.hidden_size), 0.5f);
   for (size_t i = 0; i < hidden.size(); ++i) hidden[i] += 0.1f * float(i % 7);
   BlockWorkspace workspace(config, 8, 8, opened->maps());
@@ -235,7 +236,7 @@ TEST_CASE("transformer: the tap sees every linear's input before it runs") {
     inputs[linear.name].assign(x, x + tokens * stride);
     return true;
   };
-  RunBlock(config, layer, {keys.data(), values.data(), kernels::KvType::kF32},
+  RunBlock(config, layer, {keys.data(), values.data(), kernels::KvType::kF32, positions},
            RotaryTable(config, 8), 0, 3, hidden.data(), workspace, tap);
   CHECK(names == std::vector<std::string>{"layers.0.attn.q", "layers.0.attn.k", "layers.0.attn.v",
                                           "layers.0.attn.o", "layers.0.ffn.gate", "layers.0.ffn.up",
