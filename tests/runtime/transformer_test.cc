@@ -242,11 +242,15 @@ TEST_CASE("transformer: the tap sees every linear's input before it runs") {
                                           "layers.0.attn.o", "layers.0.ffn.gate", "layers.0.ffn.up",
                                           "layers.0.ffn.down"});
   CHECK(inputs["layers.0.attn.q"] == inputs["layers.0.attn.v"]);
-  // The values in the cache are v's product with the input that the tap saw.
+  // The values in the cache, head after head, are v's product with the input that the tap saw.
   std::vector<float> product(3 * width);
   kernels::DenseProduct(layer.v.dense, inputs["layers.0.attn.v"].data(), 3,
                         size_t(config.hidden_size), product.data(), width);
-  CHECK(std::equal(product.begin(), product.end(), values.begin()));
+  const size_t dim = size_t(config.head_dim);
+  for (size_t i = 0; i < product.size(); ++i) {
+    const size_t position = i / width, head = i % width / dim;
+    CHECK(values[(head * positions + position) * dim + i % dim] == product[i]);
+  }
 }
 
 TEST_CASE("rotary: plain angles are position times theta^(-2i/d)") {
