@@ -11,6 +11,7 @@
 #include "apps/support/table.h"
 #include "fmt/format.h"
 #include "fmt/ranges.h"
+#include "format/layout.h"
 #include "kernels/dense.h"
 #include "kernels/dispatch.h"
 #include "kernels/parallel.h"
@@ -110,10 +111,12 @@ std::vector<float> Floats(size_t count) {
   return values;
 }
 
-// Bytes below 243, so that they are legal in every packing. Touched by the threads that read them.
+// Bytes that are legal in every packing. Touched by the threads that read them.
 void FillBytes(uint8_t* bytes, size_t count) {
   kernels::ParallelFor(count, 4096, [&](size_t begin, size_t end, size_t) {
-    for (size_t i = begin; i < end; ++i) bytes[i] = uint8_t(i * 2654435761u >> 13) % 243;
+    for (size_t i = begin; i < end; ++i) {
+      bytes[i] = format::PackedByte(uint8_t(i * 2654435761u >> 13) % 243u);
+    }
   });
 }
 

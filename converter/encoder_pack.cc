@@ -16,6 +16,7 @@ uint8_t PackByte(const int8_t* q, size_t count, format::Alphabet alphabet, size_
   unsigned byte = 0;
   if (alphabet == format::Alphabet::kTernaryPacked) {
     for (size_t i = count; i-- > 0;) byte = byte * 3 + unsigned(q[i] + 1);
+    byte = format::PackedByte(byte);
   } else {
     const int8_t marked = plane == 0 ? 1 : -1;
     for (size_t i = 0; i < count; ++i) byte |= unsigned(q[i] == marked) << i;

@@ -114,7 +114,7 @@ bool ReadLinear(ByteCursor* cursor, FinishedLinear* linear) {
 Status ValidateLinear(const FinishedLinear& linear) {
   const EncodedLinear& e = linear.encoded;
   // View() needs a geometry that makes sense before it can be asked for.
-  if (e.alphabet < format::Alphabet::kBinary || e.alphabet > format::Alphabet::kTernaryPacked) {
+  if (!format::IsKnown(e.alphabet)) {
     return Damaged("a layer");
   }
   SDQ_RETURN_IF_ERROR(format::ValidateDecimator(e.decimator, e.columns));

@@ -51,13 +51,13 @@ void PlaneBytes(SplitMix64& random, unsigned samples, uint8_t* plus, uint8_t* mi
   }
 }
 
-// Uniform in [0, 3^samples).
+// Uniform over the 3^samples values.
 void PackedBytes(SplitMix64& random, unsigned samples, uint8_t* out) {
   constexpr unsigned kPowers[] = {1, 3, 9, 27, 81, 243};
   for (size_t r = 0; r < kTile; r += 4) {
     uint64_t word = random.Next();
     for (size_t i = 0; i < 4; ++i, word >>= 16) {
-      out[r + i] = uint8_t((word & 0xffff) * kPowers[samples] >> 16);
+      out[r + i] = format::PackedByte(unsigned((word & 0xffff) * kPowers[samples] >> 16));
     }
   }
 }

@@ -30,7 +30,7 @@ class SampleReader {
                           (row / kTile * planes_ * row_bytes_ + first_byte) * kTile + row % kTile;
     const uint8_t* minus = plus + row_bytes_ * kTile;
     for (size_t i = 0; i < count; i += per_byte_, plus += kTile, minus += kTile) {
-      unsigned byte = *plus;
+      unsigned byte = per_byte_ == 5 ? format::PackedNumber(*plus) : *plus;
       const unsigned other = planes_ == 2 ? *minus : ~byte & 0xffu;
       for (size_t k = 0; k < std::min(per_byte_, count - i); ++k) {
         if (per_byte_ == 5) {

@@ -77,8 +77,22 @@ enum class DenseType : uint16_t {
 enum class Alphabet : uint8_t {
   kBinary = 1,         // 8 samples per byte, bit i of byte k = sample 8k+i, 1 means +1, 0 means -1
   kTernaryPlanes = 2,  // two binary planes, plus then minus: sample = plus bit - minus bit
-  kTernaryPacked = 3,  // 5 trits per byte, least significant first: byte = sum (q_i + 1) 3^i, < 243
+  kTernaryPacked = 4,  // 5 trits per byte: PackedByte of sum (q_i + 1) 3^i
 };
+
+// Trits packed by a code that is no longer read.
+inline constexpr Alphabet kRetiredPackedAlphabet{3};
+
+constexpr bool IsKnown(Alphabet alphabet) {
+  return alphabet == Alphabet::kBinary || alphabet == Alphabet::kTernaryPlanes ||
+         alphabet == Alphabet::kTernaryPacked;
+}
+
+// The byte of five trits whose digits make `number`, 0 to 242: 28 floor(number / 27) + number mod
+// 27, so that the upper six bits give the two high trits.
+constexpr uint8_t PackedByte(unsigned number) { return static_cast<uint8_t>(number + number / 27); }
+constexpr unsigned PackedNumber(uint8_t byte) { return byte - byte / 28u; }
+constexpr bool IsPackedByte(uint8_t byte) { return byte % 28 != 27 && byte <= 250; }
 
 enum class DecimatorKind : uint8_t {
   kIdentity = 1,      // one sample per weight

@@ -52,7 +52,7 @@ class SdqFile {
   uint16_t version_minor() const { return minor_; }
   const std::string& name() const { return name_; }
 
-  // Reads everything: checksums of all sections, zero padding, packed trits < 243.
+  // Reads everything: checksums of all sections, zero padding, packed trits.
   Status VerifyAll() const;
 
  private:

@@ -114,7 +114,7 @@ Status ValidateTensorName(const std::string& name);
 // means, bias. kInvalidArgument (or kUnsupported: unknown enumeration value) if it is not legal.
 Status ValidateView(const DenseView& view);
 Status ValidateView(const StreamView& view);
-// All bytes of a packed ternary bitstream are < 243; ok for the other alphabets.
+// All bytes of a packed ternary bitstream stand for trits; ok for the other alphabets.
 Status ValidateTrits(const StreamView& view);
 
 // IEEE binary16 / bfloat16 <-> binary32 (round to nearest even).

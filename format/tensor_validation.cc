@@ -242,7 +242,11 @@ Status ValidateView(const DenseView& view) {
 Status ValidateView(const StreamView& view) {
   SDQ_RETURN_IF_ERROR(ValidateTensorName(view.name));
   SDQ_RETURN_IF_ERROR(ValidateDimensions(view.rows, view.columns));
-  if (view.alphabet < Alphabet::kBinary || view.alphabet > Alphabet::kTernaryPacked) {
+  if (view.alphabet == kRetiredPackedAlphabet) {
+    return Status::Unsupported(
+        "alphabet 3, trits packed by a code that is no longer read: convert the model again");
+  }
+  if (!IsKnown(view.alphabet)) {
     return Status::Unsupported(
         fmt::format("unknown alphabet {}", static_cast<unsigned>(view.alphabet)));
   }
@@ -267,11 +271,10 @@ Status ValidateView(const StreamView& view) {
 
 Status ValidateTrits(const StreamView& view) {
   if (view.alphabet != Alphabet::kTernaryPacked) return Status::Ok();
-  const auto bad =
-      std::find_if(view.bits.begin(), view.bits.end(), [](uint8_t byte) { return byte >= 243; });
+  const auto bad = std::find_if_not(view.bits.begin(), view.bits.end(), IsPackedByte);
   if (bad == view.bits.end()) return Status::Ok();
   return Status::InvalidArgument(fmt::format(
-      "byte {} of the packed trits is {}, at most 242 is legal", bad - view.bits.begin(), *bad));
+      "byte {} of the packed trits is {}, which stands for none", bad - view.bits.begin(), *bad));
 }
 
 }  // namespace sdq::format

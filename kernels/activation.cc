@@ -7,6 +7,7 @@
 
 #include "kernels/parallel.h"
 #include "kernels/segment_rounding.h"
+#include "kernels/stream_kernels.h"
 #include "kernels/table_layout.h"
 
 namespace sdq::kernels {
@@ -62,6 +63,8 @@ float TritSegmentTables(const TransformKernels& kernels, const float* u, const S
     std::memset(tables, 128, groups * kTritGroupBytes);
   } else {
     kernels.trit_tables(u, rounding.inverse, groups, tables);
+    const TableArrangement arrange = ActiveStreamKernels().arrange_trits;
+    if (arrange != nullptr) arrange(groups, tables);
   }
   return rounding.scale;
 }

@@ -129,7 +129,7 @@ void TritSegment(const SegmentArgs& args) {
   ForEachRow(args, [&](const uint8_t* bits, const uint8_t* tables) {
     int32_t sum = 0;
     for (size_t k = 0; k < args.bytes; ++k) {
-      const unsigned low = bits[k * 16] % 27u, high = bits[k * 16] / 27u;
+      const unsigned low = bits[k * 16] % 28u, high = bits[k * 16] / 28u;
       const uint8_t* table = tables + k / 4 * kTritGroupBytes + k % 4 * 16;
       sum += table[low / 16 * 64 + low % 16] - 128 + table[128 + high] - 128;
     }

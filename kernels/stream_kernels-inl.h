@@ -35,27 +35,30 @@ struct NibbleStep {
   }
 };
 
-// Five trits per byte: 27 entries for the low three, 9 for the high two.
+// Five trits per byte, 28 high + low: 27 entries for the low three, 9 for the high two.
 struct TritStep {
   static constexpr size_t kGroupBytes = kTritGroupBytes;
   static HWY_INLINE void LookUp(const uint8_t* tables, ByteVec x, ByteVec* entries) {
     const Bytes d;
-    const ByteVec quotient = By27(x);
-    entries[0] = Entry27(tables, x, quotient);
+    const ByteVec quotient = By28(x);
+    entries[0] = EntryLow(tables, x, quotient);
     entries[1] = hn::TableLookupBytes(hn::LoadU(d, tables + 128), quotient);
   }
 
  private:
-  // x / 27 = 19 x >> 9 for x < 256 (the remainder never reaches the next multiple).
-  static HWY_INLINE ByteVec By27(ByteVec x) {
+  // floor(x / 28).
+  static HWY_INLINE ByteVec By28(ByteVec x) {
 #if HWY_TARGET == HWY_NEON
-    const uint8x8_t factor = vdup_n_u8(152);  // 8 x 19
-    const uint8x16_t first = vreinterpretq_u8_u16(vmull_u8(vget_low_u8(x.raw), factor));
-    const uint8x16_t second = vreinterpretq_u8_u16(vmull_u8(vget_high_u8(x.raw), factor));
-    return ByteVec(vshrq_n_u8(vuzp2q_u8(first, second), 4));
+    // floor(y / 7) = floor(37 y / 256) for y < 64.
+    const uint8x16_t y = vshrq_n_u8(x.raw, 2);
+    const uint8x8_t factor = vdup_n_u8(37);
+    const uint8x16_t first = vreinterpretq_u8_u16(vmull_u8(vget_low_u8(y), factor));
+    const uint8x16_t second = vreinterpretq_u8_u16(vmull_u8(vget_high_u8(y), factor));
+    return ByteVec(vuzp2q_u8(first, second));
 #else
+    // floor(2341 x / 2^16) for x < 256.
     const Words d;
-    const WordVec factor = hn::Set(d, uint16_t{19 * 128});
+    const WordVec factor = hn::Set(d, uint16_t{2341});
     const WordVec odd_bytes = hn::Set(d, uint16_t{0xff00});
     const WordVec words = hn::BitCast(d, x);
     const WordVec even = hn::MulHigh(hn::AndNot(odd_bytes, words), factor);
@@ -64,25 +67,25 @@ struct TritStep {
 #endif
   }
 
-  // Entry x - 27 quotient of the 32 at `tables` and `tables + 64`.
-  static HWY_INLINE ByteVec Entry27(const uint8_t* tables, ByteVec x, ByteVec quotient) {
+  // Entry x - 28 quotient of the 32 at `tables` and `tables + 64`.
+  static HWY_INLINE ByteVec EntryLow(const uint8_t* tables, ByteVec x, ByteVec quotient) {
     const Bytes d;
     const ByteVec low = hn::LoadU(d, tables), high = hn::LoadU(d, tables + 64);
 #if HWY_TARGET == HWY_NEON
     const uint8x16x2_t table = {{low.raw, high.raw}};
-    return ByteVec(vqtbl2q_u8(table, vmlsq_u8(x.raw, quotient.raw, vdupq_n_u8(27))));
+    return ByteVec(vqtbl2q_u8(table, vmlsq_u8(x.raw, quotient.raw, vdupq_n_u8(28))));
 #elif HWY_ARCH_X86
     // The shuffle takes bits 0-3 of an index, and gives 0 where bit 7 is set: a remainder plus 112
     // has it from 16 on.
-    HWY_ALIGN static constexpr uint8_t kTimes27Minus112[16] = {144, 171, 198, 225, 252,
-                                                               23,  50,  77,  104, 131};
+    HWY_ALIGN static constexpr uint8_t kTimes28Minus112[16] = {144, 172, 200, 228, 0,
+                                                               28,  56,  84,  112, 140};
     const ByteVec index =
-        hn::Sub(x, hn::TableLookupBytes(hn::LoadDup128(d, kTimes27Minus112), quotient));
+        hn::Sub(x, hn::TableLookupBytes(hn::LoadDup128(d, kTimes28Minus112), quotient));
     return hn::Or(hn::TableLookupBytes(low, index),
                   hn::TableLookupBytes(high, hn::Xor(index, hn::Set(d, uint8_t{128}))));
 #else
-    HWY_ALIGN static constexpr uint8_t kTimes27[16] = {0, 27, 54, 81, 108, 135, 162, 189, 216, 243};
-    const ByteVec rest = hn::Sub(x, hn::TableLookupBytes(hn::LoadDup128(d, kTimes27), quotient));
+    HWY_ALIGN static constexpr uint8_t kTimes28[16] = {0, 28, 56, 84, 112, 140, 168, 196, 224, 252};
+    const ByteVec rest = hn::Sub(x, hn::TableLookupBytes(hn::LoadDup128(d, kTimes28), quotient));
     const ByteVec index = hn::And(rest, hn::Set(d, uint8_t{15}));
     return hn::IfThenElse(hn::Eq(rest, index), hn::TableLookupBytes(low, index),
                           hn::TableLookupBytes(high, index));

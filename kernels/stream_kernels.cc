@@ -26,6 +26,7 @@ StreamKernels ActiveStreamKernels() {
   if (ActiveExtension() == Extension::kVbmi) {
     kernels.nibbles = VbmiNibbles();
     kernels.trits = VbmiTrits();
+    kernels.arrange_trits = VbmiArrangeTrits();
     if (const DeriveKernel derive = VbmiDerive(); derive != nullptr) kernels.derive = derive;
     kernels.pair = VbmiDerivedPair();
   }

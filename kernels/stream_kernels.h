@@ -57,6 +57,9 @@ struct DerivedPairArgs {
 
 using DerivedPairKernel = void (*)(const DerivedPairArgs& args);
 
+// From the order of a segment's tables in kernels/README.md to a kernel's own, in place.
+using TableArrangement = void (*)(size_t groups, uint8_t* tables);
+
 struct StreamKernels {
   SegmentKernel nibbles;             // tables, binary or two planes
   SegmentKernel trits;               // tables, packed trits
@@ -64,6 +67,8 @@ struct StreamKernels {
   SegmentKernel popcount_trits;      // bit-planes, packed trits
   DeriveKernel derive;               // binary
   DerivedPairKernel pair = nullptr;  // tables, binary; null: derive, then nibbles
+  // What `trits` expects of its tables; null: nothing.
+  TableArrangement arrange_trits = nullptr;
 };
 
 // Of the target in use.
@@ -72,6 +77,7 @@ StreamKernels ActiveStreamKernels();
 // Table kernels with AVX-512 VBMI and VNNI (stream_kernels_vbmi.cc); x86-64 only.
 SegmentKernel VbmiNibbles();
 SegmentKernel VbmiTrits();
+TableArrangement VbmiArrangeTrits();
 // Null without GFNI, which the first processors with VBMI lack.
 DeriveKernel VbmiDerive();
 DerivedPairKernel VbmiDerivedPair();
@@ -88,10 +94,13 @@ inline void AccumulateTile(const int32_t* sums, float scale, float* acc) {
   for (size_t r = 0; r < 16; ++r) acc[r] += scale * static_cast<float>(sums[r]);
 }
 
-// A packed byte's five trits as bits of a plus and a minus plane (bit i = trit i). Bytes of 243 and
-// more are not legal; their last two trits count as zeros here as in the tables.
+// A packed byte's five trits as bits of a plus and a minus plane (bit i = trit i). A byte is
+// low + 28 high with low = t0 + 3 t1 + 9 t2 (t = trit + 1) and high = t3 + 3 t4. One with low = 27
+// is not legal and reads its first three trits as zeros, here as in the tables; likewise with high
+// = 9 the last two.
 inline void UnpackTrits(uint8_t byte, uint8_t* plus, uint8_t* minus) {
-  unsigned low = byte % 27u, high = byte / 27u;
+  unsigned low = byte % 28u, high = byte / 28u;
+  if (low > 26) low = 13;
   if (high > 8) high = 4;
   const unsigned digits[5] = {low % 3, low / 3 % 3, low / 9, high % 3, high / 3};
   *plus = *minus = 0;

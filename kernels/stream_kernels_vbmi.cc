@@ -26,19 +26,41 @@ namespace {
 
 // (x & mask) | pattern
 constexpr int kAndOr = 0xEA;
+// x | (y & ~mask)
+constexpr int kOrAndNot = 0xF4;
 
 struct Constants {
   __m512i by_row;   // output byte 4 r + j = input byte 16 j + r
   __m512i pattern;  // 16 j
   __m512i ones;
   __m512i low_nibble;
+  __m512i trit_parts, high_pattern, high_bits, low_bits;  // TritStep
 };
+
+// Of a packed byte's upper six bits y = 7 high + floor(low / 4): the bits of `high` at 0, 1, 4, 5,
+// those of floor(low / 4) at 2, 3, 6, where the entries' indices have them (TritStep).
+struct TritParts {
+  alignas(64) uint8_t of[64];
+  constexpr TritParts() : of{} {
+    for (unsigned y = 0; y < 64; ++y) {
+      const unsigned high = y / 7, low = y % 7;
+      of[y] = static_cast<uint8_t>((high & 3) | (high & 12) << 2 | (low & 3) << 2 | (low & 4) << 4);
+    }
+  }
+};
+constexpr TritParts kTritParts;
 
 SDQ_VBMI_INLINE Constants MakeConstants() {
   alignas(64) uint8_t order[64];
   for (size_t i = 0; i < 64; ++i) order[i] = static_cast<uint8_t>(i % 4 * 16 + i / 4);
-  return {_mm512_load_si512(order), _mm512_set1_epi32(0x30201000), _mm512_set1_epi8(1),
-          _mm512_set1_epi8(15)};
+  return {_mm512_load_si512(order),
+          _mm512_set1_epi32(0x30201000),
+          _mm512_set1_epi8(1),
+          _mm512_set1_epi8(15),
+          _mm512_load_si512(kTritParts.of),
+          _mm512_set1_epi32(0x0c080400),
+          _mm512_set1_epi8(0x33),
+          _mm512_set1_epi8(3)};
 }
 
 SDQ_VBMI_INLINE __m512i LoadRows(const Constants& c, const uint8_t* bits) {
@@ -70,25 +92,20 @@ struct NibbleStep {
   }
 };
 
+// A byte is 28 high + low, so that its upper six bits give `high` and all of `low` but its lowest
+// two bits, which are the byte's: one permute of a constant serves both indices. Bits of an index:
+//   low:   0-3 of low, the position j at 4, 5, bit 4 of low at 6 (which names the second table)
+//   high:  0, 1 of high, the position at 2, 3, and 2, 3 of high at 4, 5: see ArrangeTrits.
 struct TritStep {
   static constexpr size_t kGroupBytes = kTritGroupBytes;
   __m512i low, high;
   SDQ_VBMI_INLINE void Index(const Constants& c, const uint8_t* bits) {
     const __m512i x = LoadRows(c, bits);
-    // x / 27 = 19 x >> 9 in even and odd bytes: high halves of products with 19 * 128.
-    const __m512i factor = _mm512_set1_epi16(19 * 128);
-    const __m512i odd_bytes = _mm512_set1_epi16(static_cast<int16_t>(0xff00));
-    const __m512i even = _mm512_mulhi_epu16(_mm512_andnot_si512(odd_bytes, x), factor);
-    const __m512i odd = _mm512_mulhi_epu16(_mm512_and_si512(odd_bytes, x), factor);
-    const __m512i quotient = _mm512_ternarylogic_epi32(odd, odd_bytes, even, kAndOr);
-    high = _mm512_or_si512(quotient, c.pattern);
-    // x - 27 quotient + 48: bit 6 chooses the upper 64 entries, the low 4 bits are the index.
-    alignas(16) static constexpr uint8_t kTimes27[16] = {208, 235, 6,   33,  60,
-                                                         87,  114, 141, 168, 195};
-    const __m512i times_27 =
-        _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(kTimes27)));
-    const __m512i rest = _mm512_sub_epi8(x, _mm512_shuffle_epi8(times_27, quotient));
-    low = _mm512_ternarylogic_epi32(rest, _mm512_set1_epi8(0x4f), c.pattern, kAndOr);
+    // The permute ignores bits 6 and 7, which the shift takes from the neighbour.
+    const __m512i parts = _mm512_permutexvar_epi8(_mm512_srli_epi16(x, 2), c.trit_parts);
+    high = _mm512_ternarylogic_epi32(parts, c.high_bits, c.high_pattern, kAndOr);
+    const __m512i rest = _mm512_ternarylogic_epi32(x, c.low_bits, c.pattern, kAndOr);
+    low = _mm512_ternarylogic_epi32(rest, parts, c.high_bits, kOrAndNot);
   }
   SDQ_VBMI_INLINE __m512i Add(const Constants& c, const uint8_t* tables, __m512i sum) const {
     const __m512i t0 = _mm512_loadu_si512(tables);
@@ -98,6 +115,15 @@ struct TritStep {
     return _mm512_dpbusd_epi32(sum, _mm512_permutexvar_epi8(high, t2), c.ones);
   }
 };
+
+// The high entries of a group: from e + 16 j to (e & 3) + 4 j + 16 (e >> 2), four by four.
+SDQ_VBMI_ATTR void ArrangeTrits(size_t groups, uint8_t* tables) {
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  for (size_t g = 0; g < groups; ++g) {
+    uint8_t* high = tables + g * kTritGroupBytes + 128;
+    _mm512_storeu_si512(high, _mm512_permutexvar_epi32(order, _mm512_loadu_si512(high)));
+  }
+}
 
 // sums[tile * kTokens + token] of one plane; entries are biased by 128.
 template <class Step, size_t kTiles, size_t kTokens>
@@ -297,6 +323,7 @@ DeriveKernel VbmiDerive() { return HasGfni() ? DeriveBytes : nullptr; }
 DerivedPairKernel VbmiDerivedPair() { return HasGfni() ? PairSegment : nullptr; }
 SegmentKernel VbmiNibbles() { return NibbleSegment; }
 SegmentKernel VbmiTrits() { return TritSegment; }
+TableArrangement VbmiArrangeTrits() { return ArrangeTrits; }
 
 }  // namespace sdq::kernels
 

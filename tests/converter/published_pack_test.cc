@@ -54,10 +54,10 @@ TEST_CASE("ternary planes: plus, then minus") {
 }
 
 TEST_CASE("packed ternary: five trits per byte, least significant first") {
-  // Digits 2 1 0 1 2 | 2 0: 2 + 3 + 0 + 27 + 162 = 194 | 2.
+  // Digits 2 1 0 1 2 | 2 0: (2 + 3 + 0) + 28 (1 + 6) = 201 | 2.
   const std::vector<int8_t> samples = {1, 0, -1, 0, 1, 1, -1};
   std::vector<uint8_t> expected = Tiles(2 * 16);
-  expected[0] = 194;
+  expected[0] = 201;
   expected[16] = 2;
   CHECK(PackSamples(samples, 1, 7, Blocks(1, 1, 7), Alphabet::kTernaryPacked) == expected);
 }

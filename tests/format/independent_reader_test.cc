@@ -60,10 +60,10 @@ TEST_CASE("by hand: ternary planes and packed trits, with means") {
   view.alphabet = Alphabet::kTernaryPlanes;
   CheckClose(Row(view, {0b11001, 0b00100}), {1, 0, -1, 1, 1});
   view.alphabet = Alphabet::kTernaryPacked;
-  CheckClose(Row(view, {2 + 1 * 3 + 0 * 9 + 2 * 27 + 2 * 81}), {1, 0, -1, 1, 1});
+  CheckClose(Row(view, {2 + 1 * 3 + 0 * 9 + 28 * (2 + 2 * 3)}), {1, 0, -1, 1, 1});
   view.means_f16 = {&kHalf, 1};
   view.mean_base = 0.5f;
-  CheckClose(Row(view, {2 + 1 * 3 + 0 * 9 + 2 * 27 + 2 * 81}), {1.25, 0.25, -0.75, 1.25, 1.25});
+  CheckClose(Row(view, {2 + 1 * 3 + 0 * 9 + 28 * (2 + 2 * 3)}), {1.25, 0.25, -0.75, 1.25, 1.25});
 }
 
 TEST_CASE("by hand: a polyphase decimator of two phases with a lead") {

@@ -95,7 +95,7 @@ OwnedStream SampleStream(format::StreamView view, bool means, bool bias) {
   owned.bits.resize(format::BitstreamBytes(view.decimator, view.alphabet, view.rows, view.columns));
   for (uint8_t& byte : owned.bits) {
     byte = sequence.Next();
-    if (view.alphabet == Alphabet::kTernaryPacked) byte = uint8_t(byte % 243);
+    if (view.alphabet == Alphabet::kTernaryPacked) byte = format::PackedByte(byte % 243u);
   }
   const uint32_t per_row = view.granularity == ScaleGranularity::kRow
                                ? 1

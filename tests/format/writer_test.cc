@@ -179,7 +179,7 @@ TEST_CASE("an illegal stream is refused before anything is written") {
   check(1, "means", [](StreamView* v) { v->means_f16 = v->means_f16.first(1); });
   check(2, "rotation block", [](StreamView* v) { v->rotation.block = 38; });
   std::vector<uint8_t> bits = AllStreams()[2].bits;
-  bits[5] = 243;
+  bits[5] = 27;
   check(2, "byte 5 of the packed trits", [&](StreamView* v) { v->bits = bits; });
 }
 

@@ -62,8 +62,9 @@ struct RandomMatrix {
     const size_t tiles = (rows + 15) / 16;
     bits.resize(tiles * layout.tile_bytes() + 64);
     for (uint8_t& byte : bits) {
-      byte = static_cast<uint8_t>(packing == kernels::Packing::kTernaryPacked ? random() % 243
-                                                                              : random());
+      byte = static_cast<uint8_t>(packing == kernels::Packing::kTernaryPacked
+                                      ? random() % 27 + 28 * (random() % 9)
+                                      : random());
     }
     const size_t count = rows * (per_block ? layout.blocks : 1);
     std::uniform_real_distribution<float> uniform(0.5f, 2.0f);

@@ -84,9 +84,9 @@ TEST_CASE("packed trits: five per byte, least significant first") {
   const StreamLayout layout(spec);
   CHECK(layout.row_bytes == 2);
   std::vector<uint8_t> bits(layout.tile_bytes() + 64, 0);
-  bits[0] = 2 + 1 * 3 + 0 * 9 + 2 * 27 + 1 * 81;  // +1 0 -1 +1 0
-  bits[16] = 0 + 2 * 3;                           // -1 +1
-  const uint16_t scale = 0x4000;                  // 2.0
+  bits[0] = 2 + 1 * 3 + 0 * 9 + 28 * (2 + 1 * 3);  // +1 0 -1 +1 0
+  bits[16] = 0 + 2 * 3;                            // -1 +1
+  const uint16_t scale = 0x4000;                   // 2.0
   StreamMatrix w;
   w.bits = bits.data();
   w.rows = 1;

@@ -36,6 +36,8 @@ std::vector<float> SegmentSums(Packing packing, size_t bytes, const EntriesOf& e
     }
     std::fill(first + group_bytes - 64, first + group_bytes - 48, entries.high);
   }
+  const StreamKernels kernels = ActiveStreamKernels();
+  if (packed && kernels.arrange_trits != nullptr) kernels.arrange_trits(Groups(bytes), table);
   std::vector<uint8_t> bits(kTiles * bytes * kTileRows + 64);
   for (size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<uint8_t>(i * 7919u % 243u);
   const float scale = 1.0f;
@@ -51,7 +53,6 @@ std::vector<float> SegmentSums(Packing packing, size_t bytes, const EntriesOf& e
   args.tokens = 1;
   args.acc = acc.data();
   args.acc_stride = acc.size();
-  const StreamKernels kernels = ActiveStreamKernels();
   (packed ? kernels.trits : kernels.nibbles)(args);
   return acc;
 }

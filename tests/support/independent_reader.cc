@@ -320,11 +320,12 @@ double Sample(const Bytes& bits, uint8_t alphabet, uint64_t row_bytes, uint64_t 
     return double((byte(0, first + j / 8) >> (j % 8)) & 1) -
            double((byte(1, first + j / 8) >> (j % 8)) & 1);
   }
-  if (alphabet != 3) Fail("alphabet");
-  uint64_t value = byte(0, first + j / 5);
-  if (value > 242) Fail("trits");
-  for (uint64_t i = 0; i < j % 5; ++i) value /= 3;
-  return double(value % 3) - 1.0;
+  if (alphabet != 4) Fail("alphabet");
+  const uint64_t value = byte(0, first + j / 5);
+  uint64_t low = value % 28, high = value / 28;
+  if (low > 26 || high > 8) Fail("trits");
+  const uint64_t digits[5] = {low % 3, low / 3 % 3, low / 9, high % 3, high / 3};
+  return double(digits[j % 5]) - 1.0;
 }
 
 void Parser::Stream(const Bytes& record, IndependentTensor* tensor) const {
@@ -340,7 +341,7 @@ void Parser::Stream(const Bytes& record, IndependentTensor* tensor) const {
   const uint64_t n = tensor->columns;
   const uint64_t block = decimator.block == 0 ? n : decimator.block;
   const uint64_t blocks = (n + block - 1) / block;
-  const uint64_t per_byte = alphabet == 3 ? 5 : 8;
+  const uint64_t per_byte = alphabet == 4 ? 5 : 8;
   uint64_t row_bytes = 0;
   uint64_t row_samples = 0;
   for (uint64_t b = 0; b < blocks; ++b) {
