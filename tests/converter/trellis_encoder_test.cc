@@ -39,6 +39,12 @@ TrellisOptions Options(Alphabet alphabet, uint32_t num, uint32_t den, uint32_t w
   return options;
 }
 
+kernels::Packing PackingOf(Alphabet alphabet) {
+  if (alphabet == Alphabet::kTernaryPacked) return kernels::Packing::kTernaryPacked;
+  if (alphabet == Alphabet::kTernaryPlanes) return kernels::Packing::kTernaryPlanes;
+  return kernels::Packing::kBinary;
+}
+
 // The runtime's own reading of the stored bytes.
 std::vector<float> RuntimeReconstruction(const EncodedLinear& linear) {
   kernels::MapSpec spec;
@@ -52,7 +58,7 @@ std::vector<float> RuntimeReconstruction(const EncodedLinear& linear) {
   spec.lead = linear.decimator.lead;
   spec.derived = linear.decimator.derived;
   spec.taps = linear.decimator.taps;
-  spec.packing = kernels::Packing(uint8_t(linear.alphabet));
+  spec.packing = PackingOf(linear.alphabet);
   const kernels::ActivationMap map(spec);
   kernels::StreamMatrix matrix;
   matrix.bits = linear.bits.data();

@@ -26,6 +26,23 @@ TEST_CASE("geometry of a polyphase row") {
   CHECK(format::BitstreamBytes(spec, Alphabet::kTernaryPacked, 1, 25) == 16 * 8);
 }
 
+TEST_CASE("packed trits: 243 bytes stand for all fives of digits, 13 for none") {
+  bool used[256] = {};
+  for (unsigned low = 0; low < 27; ++low) {
+    for (unsigned high = 0; high < 9; ++high) {
+      const uint8_t byte = format::PackedByte(low + 27 * high);
+      CHECK(byte == low + 28 * high);
+      CHECK(format::PackedNumber(byte) == low + 27 * high);
+      CHECK(format::IsPackedByte(byte));
+      CHECK(!used[byte]);
+      used[byte] = true;
+    }
+  }
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    CHECK(format::IsPackedByte(uint8_t(byte)) == used[byte]);
+  }
+}
+
 TEST_CASE("a derived stream: its taps, and what is none") {
   DecimatorSpec spec = PolyphaseSample();  // Q = 2, L = 4
   const auto validate = [&](uint32_t derived, uint32_t taps) {
