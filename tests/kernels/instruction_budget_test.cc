@@ -236,9 +236,17 @@ TEST_CASE("one segment, for counting its instructions", "[.][count]") {
     DYNAMIC_SECTION(work.name) {
       const SegmentProduct product(work);
       product.Run();
-      WARN("kernel " << reinterpret_cast<const void*>(ActiveStreamKernels().*work.kernel)
-                     << " samples " << static_cast<size_t>(product.samples()));
+      WARN("kernels " << reinterpret_cast<const void*>(ActiveStreamKernels().*work.kernel)
+                      << " samples " << static_cast<size_t>(product.samples()));
     }
+  }
+  SECTION("with derived samples") {
+    const DerivedProduct product;
+    product.Run();
+    const StreamKernels kernels = ActiveStreamKernels();
+    WARN("kernels " << reinterpret_cast<const void*>(kernels.nibbles) << " "
+                    << reinterpret_cast<const void*>(kernels.derive) << " samples "
+                    << static_cast<size_t>(product.samples()));
   }
 }
 
