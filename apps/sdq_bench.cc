@@ -9,6 +9,7 @@
 #include "apps/support/app.h"
 #include "apps/support/machine.h"
 #include "apps/support/model_bytes.h"
+#include "apps/support/prefill.h"
 #include "apps/support/roofline.h"
 #include "apps/support/statistics.h"
 #include "apps/support/table.h"
@@ -30,6 +31,7 @@ struct Options {
   size_t repetitions = 5;
   size_t batch = 64;
   kernels::KvType kv_type = kernels::KvType::kF16;
+  Prefill prefill = Prefill::kExact;
   std::vector<std::string> targets;
   std::string format = "md";
   bool roofline = false;
@@ -58,9 +60,11 @@ void Declare(CLI::App& app, Options& o) {
   app.add_option("-b,--batch-size", o.batch, "prompt tokens evaluated together (default 64)")
       ->check(IntegerFrom(1, 4096));
   AddKvOption(app, &o.kv_type);
+  AddPrefillOption(app, &o.prefill);
   list("--kernels", o.targets,
        "instruction sets to compare by name, or 'all' that this machine runs (default: the best)");
-  app.add_flag("--roofline", o.roofline, "print what bounds each phase");
+  app.add_flag("--roofline", o.roofline, "print what bounds each phase (of exact products)")
+      ->excludes("--prefill");
   app.add_option("-o,--output", o.format, "md (default), csv or json")
       ->check(CLI::IsMember(kFormats));
   app.add_flag("-q,--quiet", o.quiet, "no progress");
@@ -99,6 +103,7 @@ Table ResultTable() {
                 {"threads", "threads", true},
                 {"target", "target"},
                 {"kv", ""},
+                {"prefill", ""},
                 {"test", "test"},
                 {"repetitions", ""},
                 {"tokens_per_second", "tokens/s", true},
@@ -164,14 +169,15 @@ class Bench {
     SessionOptions session_options;
     session_options.batch = options_.batch;
     session_options.kv = options_.kv_type;
+    session_options.prefill = options_.prefill;
     for (const Test& test : tests_) {
       session_options.context = std::max(session_options.context, test.depth + test.tokens);
     }
     for (const size_t threads : options_.threads) {
       kernels::SetThreads(threads);
-      SDQ_ASSIGN_OR_RETURN(const auto session, Session::Create(model, session_options));
       for (const std::string& target : options_.targets) {
         kernels::ForceTarget(target);
+        SDQ_ASSIGN_OR_RETURN(const auto session, Session::Create(model, session_options));
         Context context{model,   *session, std::filesystem::path(path).filename().string(),
                         threads, target,   ReadBandwidth()};
         Tell(context, "read bandwidth");
@@ -200,6 +206,11 @@ class Bench {
     progress_.Update(
         fmt::format("{}, {} threads, {}: {}", context.file, context.threads, context.target, what),
         double(done_) / double(runs_));
+  }
+
+  // What --prefill amounts to.
+  sdq::Prefill PrefillOf(const Context& context) const {
+    return WhyExact(context.model).empty() ? options_.prefill : Prefill::kExact;
   }
 
   // Some token of the vocabulary; which one does not matter for speed.
@@ -269,8 +280,8 @@ class Bench {
     }
     results_.Add({context.file, 1e-6 * double(context.model.file().file_bytes()), BuildCommit(),
                   CpuModel(), int64_t(context.threads), context.target, KvName(options_.kv_type),
-                  test.Name(), int64_t(options_.repetitions), rate.mean, rate.deviation,
-                  rate.median, speed, bandwidth, read_from, percent});
+                  PrefillName(PrefillOf(context)), test.Name(), int64_t(options_.repetitions),
+                  rate.mean, rate.deviation, rate.median, speed, bandwidth, read_from, percent});
     if (options_.roofline && read > 0) RecordRoofline(context, test, 1 / rate.median);
   }
 

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "apps/support/app.h"
+#include "apps/support/prefill.h"
 #include "fmt/format.h"
 #include "runtime/corpus.h"
 #include "runtime/model.h"
@@ -21,6 +22,7 @@ struct Options {
   size_t windows = 0;
   size_t batch = 64;
   kernels::KvType kv = kernels::KvType::kF16;
+  Prefill prefill = Prefill::kExact;
   int threads = 0;
   bool json = false;
 };
@@ -39,6 +41,7 @@ void Declare(CLI::App& app, Options& options) {
   app.add_option("-b,--batch-size", options.batch, "positions evaluated together (default 64)")
       ->check(IntegerFrom(1, 4096));
   AddKvOption(app, &options.kv);
+  AddPrefillOption(app, &options.prefill);
   app.add_flag("--json", options.json, "print one JSON object");
   AddThreadsOption(app, &options.threads);
 }
@@ -94,6 +97,11 @@ Result<PerplexityResult> Evaluate(const Options& options) {
   evaluation.max_windows = options.windows;
   evaluation.batch = options.batch;
   evaluation.kv = options.kv;
+  evaluation.prefill = options.prefill;
+  const std::string why_exact = WhyExact(*model);
+  if (options.prefill == Prefill::kInt8 && !why_exact.empty()) {
+    Say(fmt::format("sdq-ppl: --prefill int8 changes nothing: {}\n", why_exact));
+  }
   ProgressLine progress(!options.json);
   auto result =
       EvaluatePerplexity(*model, reference.get(), tokens, evaluation,

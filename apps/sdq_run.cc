@@ -13,6 +13,7 @@
 
 #include "apps/support/app.h"
 #include "apps/support/model_bytes.h"
+#include "apps/support/prefill.h"
 #include "apps/support/process_memory.h"
 #include "fmt/format.h"
 #include "kernels/dispatch.h"
@@ -38,6 +39,7 @@ struct Options {
   SamplerOptions sampler;
   std::vector<std::string> reverse_prompts;
   kernels::KvType kv_type = kernels::KvType::kF16;
+  Prefill prefill = Prefill::kExact;
   bool ignore_eos = false;
   bool no_display_prompt = false;
   bool special = false;
@@ -72,6 +74,7 @@ void Declare(CLI::App& app, Options& o) {
                  "stop when this text was generated (may be given more than once)")
       ->allow_extra_args(false);
   AddKvOption(app, &o.kv_type);
+  AddPrefillOption(app, &o.prefill);
   app.add_flag("--ignore-eos", o.ignore_eos, "go on after the end-of-text token");
   app.add_flag("--no-display-prompt", o.no_display_prompt, "print the generated text only");
   app.add_flag("--special", o.special, "show control tokens in the output");
@@ -155,6 +158,7 @@ class Run {
     session.context = options_.context;
     session.batch = options_.batch;
     session.kv = options_.kv_type;
+    session.prefill = options_.prefill;
     SDQ_ASSIGN_OR_RETURN(session_, Session::Create(*model_, session));
     timings_.load_seconds = launch_.seconds();
     const MemoryPlan& memory = session_->memory();
@@ -278,10 +282,19 @@ class Run {
   void PrintPlan() const {
     const MemoryPlan& memory = session_->memory();
     Say(fmt::format(
-        "{}: {} mapped, KV cache {} ({} positions), workspace {}: at most {} resident; {} {}, {}\n",
+        "{}: {} mapped, KV cache {} ({} positions), workspace {}: at most {} resident; {} {}, "
+        "{}{}\n",
         options_.model, HumanBytes(memory.file_bytes), HumanBytes(memory.kv_bytes),
         session_->context(), HumanBytes(memory.workspace_bytes), HumanBytes(resident_limit_),
-        kernels::Threads(), kernels::Threads() == 1 ? "thread" : "threads", kernels::TargetName()));
+        kernels::Threads(), kernels::Threads() == 1 ? "thread" : "threads", kernels::TargetName(),
+        PrefillNote()));
+  }
+
+  // What becomes of --prefill int8.
+  std::string PrefillNote() const {
+    if (options_.prefill == Prefill::kExact) return "";
+    const std::string why_exact = WhyExact(*model_);
+    return why_exact.empty() ? "; prefill int8" : "; prefill exact: " + why_exact;
   }
 
   void PrintTimings() const {

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/int8_plan.h"
 #include "kernels/rotation.h"
 #include "kernels/stream_layout.h"
 #include "kernels/transform_kernels.h"
@@ -31,6 +32,12 @@ class ActivationMap {
   // Reference for tests and the popcount kernel; PrepareTables does it internally.
   // Every target gives the same bits.
   void Interpolate(const float* x, float* u, float* scratch) const;
+
+  // T(x): the first step of the above. x and rotated have `columns` floats.
+  void Rotate(const float* x, float* rotated) const;
+
+  // The 8-bit weights that D makes of samples, for int8_product.h.
+  const Int8Plan& int8_plan() const { return int8_plan_; }
 
   // w = T^-1(D samples): u_samples floats to columns floats, sums in double precision.
   void Decimate(const float* samples, float* w) const;
@@ -56,7 +63,6 @@ class ActivationMap {
   const std::vector<size_t>& plane_offsets() const { return plane_offsets_; }
 
  private:
-  void Rotate(const float* x, float* rotated) const;
   void InterpolateSegment(size_t s, const float* rotated, float* u) const;
   void PrepareSegment(size_t s, const float* u, bool planes, uint8_t* token) const;
   void Prepare(const float* x, size_t tokens, size_t x_stride, bool planes, uint8_t* out,
@@ -65,6 +71,7 @@ class ActivationMap {
   MapSpec spec_;
   StreamLayout layout_;
   Rotation rotation_;
+  Int8Plan int8_plan_;
   PolyphasePlan polyphase_;           // polyphase only
   PolyphasePlan derived_polyphase_;   // of the derived stream, if there is one
   std::vector<float> low_pass_;       // D [columns][samples] of full blocks, ideal low-pass only

@@ -25,7 +25,10 @@ struct BlockWorkspace::Buffers {
   float* attended = nullptr;   // [batch][query]
   float* gate = nullptr;       // [batch][ffn], LLaMA only
   float* up = nullptr;         // [batch][ffn]
-  uint8_t* tables = nullptr;   // batch tables of the largest map
+  uint8_t* tables = nullptr;   // tables of the largest map, of a batch or of what int8 leaves
+  size_t table_bytes = 0;
+  uint8_t* int8 = nullptr;  // a batch's 8-bit values, or null
+  size_t int8_bytes = 0;
   PreparedInput input;
   // Per thread: attention scores of kAttentionTile times max_context floats, and the maps' scratch.
   size_t threads = 0;

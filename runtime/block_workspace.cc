@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "kernels/int8_product.h"
 #include "kernels/parallel.h"
 #include "runtime/block_buffers.h"
 
@@ -10,25 +11,26 @@ using Maps = std::vector<std::unique_ptr<kernels::ActivationMap>>;
 
 // Dimensions of the buffers, before there is memory for them.
 void Describe(const ModelConfig& config, size_t batch, size_t max_context, const Maps& maps,
-              BlockWorkspace::Buffers* b) {
+              bool int8, BlockWorkspace::Buffers* b) {
   b->batch = batch;
   b->hidden = static_cast<size_t>(config.hidden_size);
   b->query = static_cast<size_t>(config.heads * config.head_dim);
   b->kv = static_cast<size_t>(config.kv_heads * config.head_dim);
   b->ffn = static_cast<size_t>(config.ffn_size);
   b->score_stride = kernels::KvPositions(max_context);
-  for (const auto& map : maps)
+  for (const auto& map : maps) {
     b->scratch_stride = std::max(b->scratch_stride, map->scratch_bytes());
+    size_t table_tokens = batch;
+    if (int8 && kernels::Int8ProductsAvailable() && kernels::Int8Usable(*map)) {
+      table_tokens = std::min(batch, kernels::kInt8LeastTokens);
+      b->scratch_stride = std::max(b->scratch_stride, kernels::Int8ScratchBytes(*map, batch));
+      b->int8_bytes = std::max(b->int8_bytes, kernels::Int8PreparedBytes(*map, batch));
+    }
+    b->table_bytes = std::max(b->table_bytes, SaturatingMul(table_tokens, map->table_bytes()));
+  }
 }
 
-size_t LargestTable(const Maps& maps) {
-  size_t bytes = 0;
-  for (const auto& map : maps) bytes = std::max(bytes, map->table_bytes());
-  return bytes;
-}
-
-size_t CarveTokens(const ModelConfig& config, size_t table_bytes, uint8_t* base,
-                   BlockWorkspace::Buffers* b) {
+size_t CarveTokens(const ModelConfig& config, uint8_t* base, BlockWorkspace::Buffers* b) {
   Carver carver(base);
   b->normed = carver.Floats(b->batch, b->hidden);
   b->projected = carver.Floats(b->batch, b->hidden);
@@ -38,7 +40,8 @@ size_t CarveTokens(const ModelConfig& config, size_t table_bytes, uint8_t* base,
   b->attended = carver.Floats(b->batch, b->query);
   b->up = carver.Floats(b->batch, b->ffn);
   if (config.architecture == Architecture::kLlama) b->gate = carver.Floats(b->batch, b->ffn);
-  b->tables = carver.Bytes(SaturatingMul(b->batch, table_bytes));
+  b->tables = carver.Bytes(b->table_bytes);
+  b->int8 = b->int8_bytes == 0 ? nullptr : carver.Bytes(b->int8_bytes);
   return carver.used();
 }
 
@@ -58,27 +61,26 @@ void BlockWorkspace::Buffers::FitThreads() {
   thread_memory = AlignedBuffer(CarveThreads(wanted, nullptr, this));
   CarveThreads(wanted, thread_memory.data(), this);
   threads = wanted;
-  input = PreparedInput(tables, scratch);
+  input = PreparedInput({tables, table_bytes, scratch, int8});
 }
 
 BlockWorkspace::BlockWorkspace(const ModelConfig& config, size_t batch, size_t max_context,
-                               const Maps& maps)
+                               const Maps& maps, bool int8)
     : buffers_(std::make_unique<Buffers>()) {
-  Describe(config, batch, max_context, maps, buffers_.get());
-  const size_t table_bytes = LargestTable(maps);
+  Describe(config, batch, max_context, maps, int8, buffers_.get());
   Buffers& b = *buffers_;
-  b.token_memory = AlignedBuffer(CarveTokens(config, table_bytes, nullptr, &b));
-  CarveTokens(config, table_bytes, b.token_memory.data(), &b);
+  b.token_memory = AlignedBuffer(CarveTokens(config, nullptr, &b));
+  CarveTokens(config, b.token_memory.data(), &b);
   b.FitThreads();
 }
 
 BlockWorkspace::~BlockWorkspace() = default;
 
 size_t BlockWorkspace::PlanBytes(const ModelConfig& config, size_t batch, size_t max_context,
-                                 const Maps& maps) {
+                                 const Maps& maps, bool int8) {
   Buffers b;
-  Describe(config, batch, max_context, maps, &b);
-  return SaturatingAdd(CarveTokens(config, LargestTable(maps), nullptr, &b),
+  Describe(config, batch, max_context, maps, int8, &b);
+  return SaturatingAdd(CarveTokens(config, nullptr, &b),
                        CarveThreads(kernels::Threads(), nullptr, &b));
 }
 

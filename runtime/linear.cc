@@ -3,34 +3,82 @@
 #include <algorithm>
 #include <array>
 
+#include "kernels/int8_product.h"
+
 namespace sdq {
+
+namespace {
+
+constexpr size_t kTogether = 4;  // matrices of one region
+
+// Products of streams with one map.
+void StreamForward(std::span<const kernels::StreamOutput> outputs,
+                   const kernels::ActivationMap& map, PreparedInput& input) {
+  if (input.UsesInt8(map)) {
+    kernels::Int8Products(outputs, map, input.Int8(map), input.tokens(), input.scratch());
+    return;
+  }
+  const size_t most = input.TableTokens(map);
+  std::array<kernels::StreamOutput, kTogether> part;
+  for (size_t first = 0; first < input.tokens(); first += most) {
+    const size_t count = std::min(most, input.tokens() - first);
+    std::transform(outputs.begin(), outputs.end(), part.begin(), [&](kernels::StreamOutput o) {
+      o.y += first * o.y_stride;
+      return o;
+    });
+    kernels::StreamProducts({part.data(), outputs.size()}, map, input.Tables(map, first, count),
+                            count);
+  }
+}
+
+}  // namespace
+
+bool PreparedInput::UsesInt8(const kernels::ActivationMap& map) const {
+  return int8_ && memory_.int8 != nullptr && tokens_ >= kernels::kInt8LeastTokens &&
+         kernels::Int8ProductsAvailable() && kernels::Int8Usable(map);
+}
 
 void PreparedInput::SetInput(const float* x, size_t tokens, size_t stride) {
   x_ = x;
   tokens_ = tokens;
   stride_ = stride;
-  prepared_for_ = nullptr;
+  tables_ = int8_values_ = {};
 }
 
-const uint8_t* PreparedInput::Tables(const kernels::ActivationMap& map) {
-  if (prepared_for_ != &map) {
-    map.PrepareTables(x_, tokens_, stride_, tables_, scratch_);
-    prepared_for_ = &map;
+size_t PreparedInput::TableTokens(const kernels::ActivationMap& map) const {
+  const size_t most = memory_.table_bytes / std::max<size_t>(map.table_bytes(), 1);
+  return std::clamp<size_t>(tokens_, 1, std::max<size_t>(most, 1));
+}
+
+const uint8_t* PreparedInput::Tables(const kernels::ActivationMap& map, size_t first,
+                                     size_t count) {
+  const Prepared wanted{&map, first, count};
+  if (tables_ != wanted) {
+    map.PrepareTables(x_ + first * stride_, count, stride_, memory_.tables, memory_.scratch);
+    tables_ = wanted;
   }
-  return tables_;
+  return memory_.tables;
+}
+
+const uint8_t* PreparedInput::Int8(const kernels::ActivationMap& map) {
+  const Prepared wanted{&map, 0, tokens_};
+  if (int8_values_ != wanted) {
+    kernels::PrepareInt8(map, x_, tokens_, stride_, memory_.int8, memory_.scratch);
+    int8_values_ = wanted;
+  }
+  return memory_.int8;
 }
 
 void Forward(const Linear& linear, PreparedInput& input, float* y, size_t y_stride) {
   if (linear.is_stream()) {
-    kernels::StreamProduct(linear.stream, *linear.map, input.Tables(*linear.map), input.tokens(), y,
-                           y_stride);
+    const kernels::StreamOutput output{&linear.stream, y, y_stride};
+    StreamForward({&output, 1}, *linear.map, input);
   } else {
     kernels::DenseProduct(linear.dense, input.x(), input.tokens(), input.stride(), y, y_stride);
   }
 }
 
 void ForwardAll(std::span<const LinearOutput> outputs, PreparedInput& input) {
-  constexpr size_t kTogether = 4;
   for (size_t i = 0; i < outputs.size(); ++i) {
     const Linear& linear = *outputs[i].linear;
     if (!linear.is_stream()) {
@@ -43,8 +91,7 @@ void ForwardAll(std::span<const LinearOutput> outputs, PreparedInput& input) {
     std::array<kernels::StreamOutput, kTogether> streams;
     size_t count = 0;
     const auto run = [&] {
-      kernels::StreamProducts({streams.data(), count}, *linear.map, input.Tables(*linear.map),
-                              input.tokens());
+      StreamForward({streams.data(), count}, *linear.map, input);
       count = 0;
     };
     for (const LinearOutput& o : outputs.subspan(i)) {

@@ -32,26 +32,48 @@ struct Linear {
 };
 
 // Prepared form of a batch of activations, reused by every linear with the same input and map.
-// Memory comes from the workspace; Prepare is a no-op when `map` is what it was prepared with last
-// and Invalidate() was not called since.
+// Memory comes from the workspace; preparing is a no-op for what was prepared last since SetInput.
 class PreparedInput {
  public:
+  struct Memory {
+    uint8_t* tables = nullptr;
+    size_t table_bytes = 0;  // of tables: products take as many tokens at once as fit, at least one
+    uint8_t* scratch = nullptr;
+    uint8_t* int8 = nullptr;  // null = no int8 products
+  };
   PreparedInput() = default;
-  // tables and scratch: sized by the workspace for the largest map and batch.
-  PreparedInput(uint8_t* tables, uint8_t* scratch) : tables_(tables), scratch_(scratch) {}
+  // Sized by the workspace for the largest map and batch.
+  explicit PreparedInput(const Memory& memory) : memory_(memory) {}
+  // Whether streams are multiplied by 8-bit weights (int8_product.h) where there are tokens enough
+  // and the map, the memory and the target in use allow it. At first they are not.
+  void set_int8(bool int8) { int8_ = int8; }
+  bool UsesInt8(const kernels::ActivationMap& map) const;
+
   void SetInput(const float* x, size_t tokens, size_t stride);  // invalidates
   const float* x() const { return x_; }
   size_t tokens() const { return tokens_; }
   size_t stride() const { return stride_; }
-  const uint8_t* Tables(const kernels::ActivationMap& map);
+  uint8_t* scratch() const { return memory_.scratch; }
+
+  // Tokens whose tables fit, at most all of them.
+  size_t TableTokens(const kernels::ActivationMap& map) const;
+  // Tables of tokens [first, first + count), at most TableTokens().
+  const uint8_t* Tables(const kernels::ActivationMap& map, size_t first, size_t count);
+  // All tokens, by PrepareInt8.
+  const uint8_t* Int8(const kernels::ActivationMap& map);
 
  private:
-  uint8_t* tables_ = nullptr;
-  uint8_t* scratch_ = nullptr;
+  struct Prepared {
+    const kernels::ActivationMap* map = nullptr;
+    size_t first = 0, count = 0;
+    bool operator==(const Prepared&) const = default;
+  };
+  Memory memory_;
+  bool int8_ = false;
   const float* x_ = nullptr;
   size_t tokens_ = 0;
   size_t stride_ = 0;
-  const kernels::ActivationMap* prepared_for_ = nullptr;
+  Prepared tables_, int8_values_;
 };
 
 // y[t][r] = bias + W x, for the tokens of `input`.

@@ -69,10 +69,12 @@ class Evaluator {
     session_options.context = options.window;
     session_options.batch = options.batch;
     session_options.kv = options.kv;
+    session_options.prefill = options.prefill;
     SDQ_ASSIGN_OR_RETURN(auto session, Session::Create(model, session_options));
     std::unique_ptr<Session> reference_session;
     if (reference != nullptr) {
       session_options.kv = kernels::KvType::kF16;
+      session_options.prefill = Prefill::kExact;
       SDQ_ASSIGN_OR_RETURN(reference_session, Session::Create(*reference, session_options));
     }
     return std::unique_ptr<Evaluator>(new Evaluator(std::move(session),

@@ -9,6 +9,7 @@
 #include "format/status.h"
 #include "kernels/kv_cache.h"
 #include "runtime/model.h"
+#include "runtime/session.h"
 #include "runtime/tokenizer.h"
 
 namespace sdq {
@@ -18,6 +19,7 @@ struct PerplexityOptions {
   size_t max_windows = 0;  // 0 = all
   size_t batch = 64;       // positions evaluated together
   kernels::KvType kv = kernels::KvType::kF16;  // of the model; the reference's is always f16
+  Prefill prefill = Prefill::kExact;           // likewise; the reference's is exact
 };
 
 struct PerplexityResult {

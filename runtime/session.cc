@@ -42,6 +42,7 @@ struct Session::Impl {
   // Bytes of a layer's keys (as many for values), and of their scales (kQ8).
   size_t KvElements() const;
   size_t KvScales() const;
+  bool Int8() const { return options.prefill == Prefill::kInt8; }
   // Session's own arrays, all strides = widths. Returns the bytes of their arena.
   size_t Carve(uint8_t* base);
   void CarveKv();
@@ -103,7 +104,7 @@ Session::Impl::Impl(const Model& m, const SessionOptions& o)
                                 SaturatingMul(2, SaturatingAdd(KvElements(), KvScales())));
   plan.workspace_bytes = SaturatingAdd(
       Carve(nullptr),
-      BlockWorkspace::PlanBytes(config, options.batch, options.context, model.maps()));
+      BlockWorkspace::PlanBytes(config, options.batch, options.context, model.maps(), Int8()));
 }
 
 size_t Session::Impl::Carve(uint8_t* base) {
@@ -180,8 +181,8 @@ Result<std::unique_ptr<Session>> Session::Create(const Model& model, SessionOpti
   impl.CarveKv();
   impl.arena = AlignedBuffer(impl.Carve(nullptr));
   impl.Carve(impl.arena.data());
-  impl.workspace = std::make_unique<BlockWorkspace>(impl.config, impl.options.batch,
-                                                    impl.options.context, model.maps());
+  impl.workspace = std::make_unique<BlockWorkspace>(
+      impl.config, impl.options.batch, impl.options.context, model.maps(), impl.Int8());
   if (impl.rotary) impl.rotary_frequencies = RotaryFrequencies(impl.config);
   return session;
 } catch (const std::bad_alloc&) {
@@ -235,6 +236,7 @@ void Session::Impl::Embed(std::span<const TokenId> tokens) {
 // Evaluates at most a batch of tokens; their final residual stream is then in `hidden`.
 void Session::Impl::RunLayers(std::span<const TokenId> tokens) {
   workspace->buffers().FitThreads();
+  workspace->buffers().input.set_int8(Int8());
   plan.workspace_bytes = arena.bytes() + workspace->bytes();
   Embed(tokens);
   const size_t end = position + tokens.size();
@@ -268,6 +270,7 @@ void Session::Impl::Head(size_t first, size_t count, float* out) {
     NormalizeFinal(hidden + (first + i) * hidden_size, head_input + i * hidden_size);
   }
   PreparedInput& input = workspace->buffers().input;
+  input.set_int8(false);
   input.SetInput(head_input, count, hidden_size);
   if (projected) {
     Forward(weights.project_out, input, head_projected, embed_size);

@@ -13,10 +13,17 @@
 
 namespace sdq {
 
+// Arithmetic of the layers' bitstreams in steps of many tokens: that of single tokens, or 8-bit
+// weights times 8-bit activations (kernels/int8_product.h), faster and rounded differently.
+enum class Prefill { kExact, kInt8 };
+
 struct SessionOptions {
   size_t context = 0;  // positions of KV cache; 0 = the model's max_positions
   size_t batch = 64;   // tokens per prefill step
   kernels::KvType kv = kernels::KvType::kF16;
+  // kInt8 changes nothing where the machine or the streams do not allow it, nor for steps of less
+  // than kernels::kInt8LeastTokens, nor the head.
+  Prefill prefill = Prefill::kExact;
 };
 
 struct MemoryPlan {
@@ -27,7 +34,8 @@ struct MemoryPlan {
 
 // All memory is allocated by Create and described by memory(); only raising the thread count later
 // (SetThreads) adds scratch for the new threads. Logits do not depend on the batch size, on how the
-// tokens are split over calls, or on the number of threads, bit for bit.
+// tokens are split over calls, or on the number of threads, bit for bit. (With Prefill::kInt8 they
+// depend on which steps have tokens enough, still not on the number of threads.)
 // Not thread safe; several sessions may share one Model. The Model must outlive the session.
 class Session {
  public:

@@ -50,13 +50,16 @@ std::vector<float> RotaryTable(const ModelConfig& config, size_t positions);
 // SetThreads() raised it since (std::bad_alloc, as from the constructor, if there is no memory).
 class BlockWorkspace {
  public:
-  // `maps`: the activation maps of the model's linears (may be empty: all dense).
+  // `maps`: the activation maps of the model's linears (may be empty: all dense). `int8`: with room
+  // for int8 products, which PreparedInput::set_int8 turns on.
   BlockWorkspace(const ModelConfig& config, size_t batch, size_t max_context,
-                 const std::vector<std::unique_ptr<kernels::ActivationMap>>& maps);
+                 const std::vector<std::unique_ptr<kernels::ActivationMap>>& maps,
+                 bool int8 = false);
   ~BlockWorkspace();
   // What bytes() of such a workspace would be, without allocating it; SIZE_MAX if it overflows.
   static size_t PlanBytes(const ModelConfig& config, size_t batch, size_t max_context,
-                          const std::vector<std::unique_ptr<kernels::ActivationMap>>& maps);
+                          const std::vector<std::unique_ptr<kernels::ActivationMap>>& maps,
+                          bool int8 = false);
   BlockWorkspace(const BlockWorkspace&) = delete;
   BlockWorkspace& operator=(const BlockWorkspace&) = delete;
   size_t bytes() const;

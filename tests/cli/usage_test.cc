@@ -60,6 +60,8 @@ TEST_CASE("sdq-run: numbers out of range, NaN, negative counts, words") {
       {"--top-k", "3e20"},
       {"--repeat-penalty", "0"},
       {"--kv", "f8"},
+      {"--prefill", "int4"},
+      {"--prefill", ""},
       {"--repeat-penalty", "nan"},
       {"--repeat-penalty", "inf"},
       {"--repeat-last-n", "-2"},

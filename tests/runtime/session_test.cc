@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "kernels/int8_product.h"
 #include "kernels/parallel.h"
 #include "tests/runtime/test_model.h"
 #include "tests/support/files.h"
@@ -183,6 +184,42 @@ TEST_CASE("session: the memory plan is exact and stays as it was made") {
   const auto fresh = Start(*model, {40, 8, kernels::KvType::kF16});
   CHECK(f16->memory().workspace_bytes == fresh->memory().workspace_bytes);
   kernels::SetThreads(0);
+}
+
+TEST_CASE("session: int8 prefill stays near the exact one, for any thread count") {
+  const test::TemporaryFolder folder;
+  test::TestModel random = test::RandomModel(test::LlamaConfig(), 1, true);
+  test::MakeAllStreams(&random);
+  const auto model = Open(random, folder);
+  const std::vector<TokenId> tokens = test::RandomTokens(model->config(), 40, 5);
+  const auto logits = [&](Prefill prefill, size_t batch, size_t threads) {
+    kernels::SetThreads(threads);
+    const auto session = Start(*model, {48, batch, kernels::KvType::kF16, prefill});
+    const size_t planned = session->memory().workspace_bytes;
+    REQUIRE(session->Append(tokens).ok());
+    CHECK(session->memory().workspace_bytes == planned);
+    return Copy(session->logits());
+  };
+  const std::vector<float> exact = logits(Prefill::kExact, 40, 1);
+  // Steps with too few tokens are computed exactly.
+  CHECK(logits(Prefill::kInt8, kernels::kInt8LeastTokens - 1, 1) == exact);
+  const std::vector<float> int8 = logits(Prefill::kInt8, 40, 1);
+  CHECK(logits(Prefill::kInt8, 40, 3) == int8);
+  kernels::SetThreads(0);
+  if (!kernels::Int8ProductsAvailable()) {
+    CHECK(int8 == exact);
+    return;
+  }
+  CHECK(int8 != exact);
+  double error = 0, power = 0, mean = 0;
+  for (const float logit : exact) mean += double(logit) / double(exact.size());
+  for (size_t i = 0; i < exact.size(); ++i) {
+    error += std::pow(double(int8[i]) - double(exact[i]), 2);
+    power += std::pow(double(exact[i]) - mean, 2);
+  }
+  // Each product is off by about 2% of its size in both arithmetics (8-bit rounding of weights and
+  // activations, or of sums of four): two layers in sequence, four products each, add up to 6%.
+  CHECK(error < 0.06 * 0.06 * power);
 }
 
 TEST_CASE("session: an 8-bit KV cache stays near the float one, for any batch and thread count") {
