@@ -151,6 +151,33 @@ TEST_CASE("sdq-run: memory and speed on stderr, unless quiet") {
   CHECK(RunProgram("sdq-run", quiet).err == "");
 }
 
+TEST_CASE(
+    "sdq-run: --prefill int8 says what becomes of it and keeps to the memory that it states") {
+  const TemporaryFolder folder;
+  const std::string exact = FloatModel(folder, "stories-llama-5m");
+  const std::string stream = folder / "stream.sdq";
+  MustRun("sdq-convert",
+          {BundledModel("stories-llama-5m"), "-o", stream, "--osr", "2", "--calib", "none", "-q"});
+  ProcessOptions scalar;  // has int8 kernels everywhere
+  scalar.environment = {{"SDQ_TARGET", "SCALAR"}};
+  const auto run = [&](const std::string& model, const char* prefill) {
+    return RunProgram("sdq-run",
+                      {model, "-p", std::string(kReferenceText), "-n", "1", "--temp", "0", "-t",
+                       "1", "--json", "--prefill", prefill},
+                      scalar);
+  };
+  CHECK_FALSE(Contains(run(stream, "exact").err, "; prefill"));
+  CHECK(Contains(run(exact, "int8").err, "; prefill exact: no bitstreams that int8 kernels can"));
+  const ProcessResult result = run(stream, "int8");
+  INFO(result.err);
+  REQUIRE(result.exit_code == 0);
+  CHECK(Contains(result.err, "; prefill int8\n"));
+  const Json json = Json::parse(result.out);
+  CHECK(json["prompt_tokens"].get<int>() >= 32);
+  CHECK(json["resident_peak_bytes"].get<uint64_t>() <=
+        json["resident_limit_bytes"].get<uint64_t>());
+}
+
 TEST_CASE("sdq-run: threads beyond the cores, both kinds of KV cache, small batches") {
   const TemporaryFolder folder;
   const std::string model = FloatModel(folder, "stories-llama-5m");

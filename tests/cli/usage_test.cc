@@ -91,7 +91,7 @@ TEST_CASE("sdq-convert, sdq-ppl: numbers out of range, NaN, negative counts, wor
   }
   const std::pair<const char*, const char*> ppl[] = {
       {"-c", "1"},  {"-c", "-512"},     {"-c", "nan"},      {"--chunks", "0"},
-      {"-b", "-1"}, {"--chunks", "-1"}, {"--threads", "0"},
+      {"-b", "-1"}, {"--chunks", "-1"}, {"--threads", "0"}, {"--prefill", "8"},
   };
   for (const auto& [option, value] : ppl) {
     CheckFailure("sdq-ppl", {"missing.sdq", "-f", "x", option, value}, 2, "");
