@@ -234,8 +234,11 @@ void CheckProduct(const Linear& linear, const test::IndependentTensor& decoded,
   const kernels::ActivationMap& map = *linear.map;
   kernels::AlignedFloats tables(kTokens * map.table_bytes() / sizeof(float));
   kernels::AlignedFloats scratch(kernels::Threads() * map.scratch_bytes() / sizeof(float));
-  PreparedInput input(reinterpret_cast<uint8_t*>(tables.data()),
-                      reinterpret_cast<uint8_t*>(scratch.data()));
+  PreparedInput::Memory memory;
+  memory.tables = reinterpret_cast<uint8_t*>(tables.data());
+  memory.table_bytes = kTokens * map.table_bytes();
+  memory.scratch = reinterpret_cast<uint8_t*>(scratch.data());
+  PreparedInput input(memory);
   input.SetInput(x.data(), kTokens, linear.columns);
   std::vector<float> y(kTokens * linear.rows);
   Forward(linear, input, y.data(), linear.rows);
