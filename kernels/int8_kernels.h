@@ -63,6 +63,8 @@ struct Int8Kernels {
 const Int8Kernels& ReferenceInt8Kernels();
 // With AVX-512 VBMI and VNNI; x86-64 only.
 const Int8Kernels& VnniInt8Kernels();
+// These with products on the tile unit; needs TileUnitGranted() (tile_session.h).
+const Int8Kernels& AmxInt8Kernels();
 
 // Of the target in use; null where none is faster than the look-up kernels.
 const Int8Kernels* ActiveInt8Kernels();

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <bit>
 
-#include "kernels/dispatch.h"
 #include "kernels/int8_kernels.h"
 #include "kernels/segment_rounding.h"
 #include "kernels/transform_kernels.h"
@@ -83,14 +82,6 @@ void Round(const float* v, size_t n, float inverse, uint8_t* out) {
 const Int8Kernels& ReferenceInt8Kernels() {
   static constexpr Int8Kernels kernels = {"SCALAR", Weights, Multiply, Largest, Round};
   return kernels;
-}
-
-const Int8Kernels* ActiveInt8Kernels() {
-  if (ActiveExtension() == Extension::kReference) return &ReferenceInt8Kernels();
-#if defined(__x86_64__)
-  if (ActiveExtension() == Extension::kVbmi) return &VnniInt8Kernels();
-#endif
-  return nullptr;
 }
 
 }  // namespace sdq::kernels

@@ -10,7 +10,6 @@
 #include <immintrin.h>
 
 #include <algorithm>
-#include <array>
 
 #define SDQ_TILE_ATTR \
   __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16")))
@@ -19,20 +18,7 @@
 namespace sdq::kernels::tiles {
 namespace {
 
-constexpr uint8_t kTileRows = 16;
-constexpr uint16_t kTileBytes = 64;  // of a row
-
-// The palette of eight full tiles, as LDTILECFG reads it.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {kTileBytes, kTileBytes, kTileBytes, kTileBytes,
-                            kTileBytes, kTileBytes, kTileBytes, kTileBytes};
-  uint8_t rows[16] = {kTileRows, kTileRows, kTileRows, kTileRows,
-                      kTileRows, kTileRows, kTileRows, kTileRows};
-};
-const TileConfig kTiles;
+constexpr int kTileBytes = 64;  // of a row
 
 SDQ_TILE_INLINE __mmask16 FirstLanes(size_t count) {
   return count >= 16 ? __mmask16(0xffff) : __mmask16((1u << count) - 1u);
@@ -104,20 +90,12 @@ SDQ_TILE_INLINE void TransposeTile(Bf16* tile) {
   for (size_t i = 0; i < 16; ++i) _mm512_store_si512(tile + 32 * i, v[i]);
 }
 
-// The intrinsic does not tell the compiler how much it reads: what it is given must be in memory.
-SDQ_TILE_ATTR void LoadConfig(const TileConfig* config) { _tile_loadconfig(config); }
-SDQ_TILE_ATTR void ReleaseTiles() { _tile_release(); }
-
 // Where value k of row r lies within a panel: step k / 32, tile r / 16.
 SDQ_TILE_INLINE Bf16* RowOf(Bf16* panel, size_t step, size_t r) {
   return panel + step * kPairValues + r * kStepDepth;
 }
 
 }  // namespace
-
-Session::Session() { LoadConfig(&kTiles); }
-
-Session::~Session() { ReleaseTiles(); }
 
 SDQ_TILE_ATTR void PackRows(const Source& from, size_t count, size_t depth, Bf16* to) {
   for (size_t k = 0, step = 0; k < depth; k += kStepDepth, ++step) {

@@ -19,15 +19,6 @@ inline constexpr size_t kStepDepth = 32;
 inline constexpr size_t kTileValues = 512;
 inline constexpr size_t kPairValues = 2 * kTileValues;
 
-// The tile unit is configured while this lives, for the calling thread.
-class Session {
- public:
-  Session();
-  ~Session();
-  Session(const Session&) = delete;
-  Session& operator=(const Session&) = delete;
-};
-
 struct Source {
   const float* data = nullptr;
   size_t stride = 0;  // between rows
@@ -48,7 +39,7 @@ struct alignas(64) Sums {
   float values[2][2][16][16];
 };
 
-// Needs a Session.
+// Needs a TileSession.
 void Multiply(const Bf16* left, const Bf16* right, size_t steps, Sums* sums);
 
 // The part of the sums that exists.

@@ -2,10 +2,6 @@
 
 #if defined(__x86_64__) && defined(__linux__)
 
-#include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdint>
 
@@ -13,6 +9,7 @@
 #include "kernels/dispatch.h"
 #include "kernels/parallel.h"
 #include "kernels/tile_pack.h"
+#include "kernels/tile_session.h"
 
 namespace sdq::kernels {
 namespace {
@@ -33,16 +30,6 @@ class PackedValues {
   AlignedFloats floats_;
 };
 
-bool RequestTiles() {
-  constexpr unsigned kTileBf16 = 1u << 22, kTile = 1u << 24, kAvx512Bf16 = 1u << 5;
-  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
-  if ((d & kTileBf16) == 0 || (d & kTile) == 0) return false;
-  if (__get_cpuid_count(7, 1, &a, &b, &c, &d) == 0 || (a & kAvx512Bf16) == 0) return false;
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-}
-
 // One product: what to multiply and what becomes of 32 x 32 elements of it. Panels are pairs of
 // tiles, 32 rows of L or 32 columns of R.
 class Product {
@@ -61,7 +48,7 @@ class Product {
     const size_t group = std::clamp<size_t>(kGroupValues / panel, 1, 8);
     const PackedValues left(Threads() * group * panel);
     ParallelFor(Panels(rows_), group, [&](size_t begin, size_t end, size_t thread) {
-      const tiles::Session session;
+      const TileSession session;
       for (size_t first = begin; first < end; first += group) {
         RunGroup(first, std::min(end, first + group), right.data(),
                  left.data() + thread * group * panel);
@@ -199,10 +186,7 @@ class Cross final : public Product {
 
 }  // namespace
 
-bool TileProductsAvailable() {
-  static const bool granted = RequestTiles();
-  return granted && ActiveExtension() == Extension::kVbmi;
-}
+bool TileProductsAvailable() { return TileUnitGranted() && ActiveExtension() == Extension::kVbmi; }
 
 void TileDenseProduct(const DenseMatrix& w, const float* x, size_t tokens, size_t x_stride,
                       float* y, size_t y_stride) {
