@@ -59,13 +59,6 @@ Int8Plan::Int8Plan(const MapSpec& spec) {
   period_ = std::move(period);
 }
 
-Int8Plan::Group Int8Plan::At(size_t group) const {
-  const bool edge = group < edge_.size();
-  const Stored& stored = edge ? edge_[group] : period_[group % period_.size()];
-  const int64_t before = edge ? 0 : int64_t(group / period_.size() * p_);
-  return {stored.byte + before, tables_.data() + stored.table, stored.first_bit};
-}
-
 Int8Plan::Shape Int8Plan::MakeShape(size_t bits, size_t window) {
   const uint32_t pattern = bits == 4 ? 0x30201000u : bits == 5 ? 0x20002000u : 0u;
   const uint32_t mask = (1u << bits) - 1;

@@ -51,7 +51,7 @@ class Int8Plan {
     const uint64_t* first_bit = nullptr;
   };
   const Shape& ShapeOf(size_t group) const { return group < edge_.size() ? edge_shape_ : shape_; }
-  Group At(size_t group) const;
+  Group At(size_t group) const { return Cursor(*this, group).group(); }
   size_t edge_groups() const { return edge_.size(); }
 
  private:
@@ -60,6 +60,39 @@ class Int8Plan {
     size_t table = 0;  // in tables_
     uint64_t first_bit[kMostChunks] = {};
   };
+
+ public:
+  // Groups of one shape one after the other, without a division for each.
+  class Cursor {
+   public:
+    Cursor(const Int8Plan& plan, size_t group) : plan_(plan) {
+      if (group < plan.edge_.size()) {
+        stored_ = plan.edge_.data() + group;
+        end_ = plan.edge_.data() + plan.edge_.size();
+      } else {
+        stored_ = plan.period_.data() + group % plan.period_.size();
+        end_ = plan.period_.data() + plan.period_.size();
+        before_ = int64_t(group / plan.period_.size() * plan.p_);
+      }
+    }
+    Group group() const {
+      return {stored_->byte + before_, plan_.tables_.data() + stored_->table, stored_->first_bit};
+    }
+    // Behind the last edge group this is none: what follows there has another shape.
+    void Next() {
+      if (++stored_ != end_) return;
+      stored_ = plan_.period_.data();
+      before_ += int64_t(plan_.p_);
+    }
+
+   private:
+    const Int8Plan& plan_;
+    const Stored* stored_ = nullptr;
+    const Stored* end_ = nullptr;
+    int64_t before_ = 0;  // bytes of whole periods
+  };
+
+ private:
   static Shape MakeShape(size_t bits, size_t window);
   int64_t End(size_t weight) const;
   float Tap(size_t weight, size_t k) const;

@@ -40,8 +40,9 @@ SDQ_VNNI_ATTR void GroupWeights(const Int8WeightsArgs& args, const Int8Plan::Sha
   const __m512i mask = _mm512_set1_epi32(static_cast<int>(shape.mask));
   const __m512i pattern = _mm512_set1_epi32(static_cast<int>(shape.pattern));
   const __m512i ones = _mm512_set1_epi8(1);
-  for (size_t g = begin; g < end; ++g) {
-    const Int8Plan::Group group = args.plan->At(args.first_group + g);
+  Int8Plan::Cursor cursor(*args.plan, args.first_group + begin);
+  for (size_t g = begin; g < end; ++g, cursor.Next()) {
+    const Int8Plan::Group group = cursor.group();
     __m512i tables[kChunks], first_bits[kChunks];
     for (size_t c = 0; c < kChunks; ++c) {
       tables[c] = _mm512_loadu_si512(group.tables + c * Int8Plan::kTableBytes);
