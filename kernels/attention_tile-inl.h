@@ -34,6 +34,18 @@ HWY_INLINE void FetchRow(const void* row, size_t bytes, size_t ahead) {
   }
 }
 
+// Each sum += x * its vector.
+HWY_INLINE void MulAddTwo(TileVec x, TileVec v0, TileVec v1, TileVec& sum0, TileVec& sum1) {
+  sum0 = hn::MulAdd(x, v0, sum0);
+  sum1 = hn::MulAdd(x, v1, sum1);
+}
+
+HWY_INLINE void StoreTwo(TileVec v0, TileVec v1, float* to) {
+  const TileTag d;
+  hn::StoreU(v0, d, to);
+  hn::StoreU(v1, d, to + hn::Lanes(d));
+}
+
 // scores[a][0, 2 lanes) = q[a] . k for four queries and two vectors of positions; elements ascend.
 // `keys` is where the first position's first element lies.
 template <class Element>
@@ -47,23 +59,15 @@ HWY_INLINE void ScoreFour(const float* const* q, const typename Element::Raw* ke
     const TileVec k0 = Element::Load(d, keys), k1 = Element::Load(d, keys + lanes);
     const TileVec qa = hn::Set(d, q[0][i]), qb = hn::Set(d, q[1][i]);
     const TileVec qc = hn::Set(d, q[2][i]), qe = hn::Set(d, q[3][i]);
-    a0 = hn::MulAdd(qa, k0, a0);
-    a1 = hn::MulAdd(qa, k1, a1);
-    b0 = hn::MulAdd(qb, k0, b0);
-    b1 = hn::MulAdd(qb, k1, b1);
-    c0 = hn::MulAdd(qc, k0, c0);
-    c1 = hn::MulAdd(qc, k1, c1);
-    e0 = hn::MulAdd(qe, k0, e0);
-    e1 = hn::MulAdd(qe, k1, e1);
+    MulAddTwo(qa, k0, k1, a0, a1);
+    MulAddTwo(qb, k0, k1, b0, b1);
+    MulAddTwo(qc, k0, k1, c0, c1);
+    MulAddTwo(qe, k0, k1, e0, e1);
   }
-  const auto store = [&](size_t a, TileVec low, TileVec high) HWY_ATTR {
-    hn::StoreU(low, d, scores[a] + at);
-    hn::StoreU(high, d, scores[a] + at + lanes);
-  };
-  store(0, a0, a1);
-  store(1, b0, b1);
-  store(2, c0, c1);
-  store(3, e0, e1);
+  StoreTwo(a0, a1, scores[0] + at);
+  StoreTwo(b0, b1, scores[1] + at);
+  StoreTwo(c0, c1, scores[2] + at);
+  StoreTwo(e0, e1, scores[3] + at);
 }
 
 // One or two queries, two pairs of vectors of positions: `keys` belongs to `at`, `more` to `next`,
@@ -83,26 +87,20 @@ HWY_INLINE void ScoreFew(const float* const* q, const typename Element::Raw* key
     const TileVec k0 = Element::Load(d, keys), k1 = Element::Load(d, keys + lanes);
     const TileVec k2 = Element::Load(d, more), k3 = Element::Load(d, more + lanes);
     const TileVec qa = hn::Set(d, q[0][i]);
-    a0 = hn::MulAdd(qa, k0, a0);
-    a1 = hn::MulAdd(qa, k1, a1);
-    a2 = hn::MulAdd(qa, k2, a2);
-    a3 = hn::MulAdd(qa, k3, a3);
+    MulAddTwo(qa, k0, k1, a0, a1);
+    MulAddTwo(qa, k2, k3, a2, a3);
     if constexpr (kQueries > 1) {
       const TileVec qb = hn::Set(d, q[1][i]);
-      b0 = hn::MulAdd(qb, k0, b0);
-      b1 = hn::MulAdd(qb, k1, b1);
-      b2 = hn::MulAdd(qb, k2, b2);
-      b3 = hn::MulAdd(qb, k3, b3);
+      MulAddTwo(qb, k0, k1, b0, b1);
+      MulAddTwo(qb, k2, k3, b2, b3);
     }
   }
-  const auto store = [&](float* to, TileVec v0, TileVec v1, TileVec v2, TileVec v3) HWY_ATTR {
-    hn::StoreU(v0, d, to + at);
-    hn::StoreU(v1, d, to + at + lanes);
-    hn::StoreU(v2, d, to + next);
-    hn::StoreU(v3, d, to + next + lanes);
-  };
-  store(scores[0], a0, a1, a2, a3);
-  if constexpr (kQueries > 1) store(scores[1], b0, b1, b2, b3);
+  StoreTwo(a0, a1, scores[0] + at);
+  StoreTwo(a2, a3, scores[0] + next);
+  if constexpr (kQueries > 1) {
+    StoreTwo(b0, b1, scores[1] + at);
+    StoreTwo(b2, b3, scores[1] + next);
+  }
 }
 
 // Scores of the blocks that hold positions [0, length). `ahead`: how far to fetch, 0 where the keys
@@ -141,23 +139,15 @@ HWY_INLINE void MixFour(const float* const* weights, const typename Element::Raw
     const TileVec v0 = Element::Load(d, v), v1 = Element::Load(d, v + lanes);
     const TileVec wa = hn::Set(d, weights[0][p]), wb = hn::Set(d, weights[1][p]);
     const TileVec wc = hn::Set(d, weights[2][p]), we = hn::Set(d, weights[3][p]);
-    a0 = hn::MulAdd(wa, v0, a0);
-    a1 = hn::MulAdd(wa, v1, a1);
-    b0 = hn::MulAdd(wb, v0, b0);
-    b1 = hn::MulAdd(wb, v1, b1);
-    c0 = hn::MulAdd(wc, v0, c0);
-    c1 = hn::MulAdd(wc, v1, c1);
-    e0 = hn::MulAdd(we, v0, e0);
-    e1 = hn::MulAdd(we, v1, e1);
+    MulAddTwo(wa, v0, v1, a0, a1);
+    MulAddTwo(wb, v0, v1, b0, b1);
+    MulAddTwo(wc, v0, v1, c0, c1);
+    MulAddTwo(we, v0, v1, e0, e1);
   }
-  const auto store = [&](size_t a, TileVec low, TileVec high) HWY_ATTR {
-    hn::StoreU(low, d, out[a] + at);
-    hn::StoreU(high, d, out[a] + at + lanes);
-  };
-  store(0, a0, a1);
-  store(1, b0, b1);
-  store(2, c0, c1);
-  store(3, e0, e1);
+  StoreTwo(a0, a1, out[0] + at);
+  StoreTwo(b0, b1, out[1] + at);
+  StoreTwo(c0, c1, out[2] + at);
+  StoreTwo(e0, e1, out[3] + at);
 }
 
 // The same for one or two queries and 4 lanes elements.
@@ -176,26 +166,20 @@ HWY_INLINE void MixFew(const float* const* weights, const typename Element::Raw*
     const TileVec v0 = Element::Load(d, v), v1 = Element::Load(d, v + n);
     const TileVec v2 = Element::Load(d, v + 2 * n), v3 = Element::Load(d, v + 3 * n);
     const TileVec wa = hn::Set(d, weights[0][p]);
-    a0 = hn::MulAdd(wa, v0, a0);
-    a1 = hn::MulAdd(wa, v1, a1);
-    a2 = hn::MulAdd(wa, v2, a2);
-    a3 = hn::MulAdd(wa, v3, a3);
+    MulAddTwo(wa, v0, v1, a0, a1);
+    MulAddTwo(wa, v2, v3, a2, a3);
     if constexpr (kQueries > 1) {
       const TileVec wb = hn::Set(d, weights[1][p]);
-      b0 = hn::MulAdd(wb, v0, b0);
-      b1 = hn::MulAdd(wb, v1, b1);
-      b2 = hn::MulAdd(wb, v2, b2);
-      b3 = hn::MulAdd(wb, v3, b3);
+      MulAddTwo(wb, v0, v1, b0, b1);
+      MulAddTwo(wb, v2, v3, b2, b3);
     }
   }
-  const auto store = [&](float* to, TileVec v0, TileVec v1, TileVec v2, TileVec v3) HWY_ATTR {
-    hn::StoreU(v0, d, to + at);
-    hn::StoreU(v1, d, to + at + n);
-    hn::StoreU(v2, d, to + at + 2 * n);
-    hn::StoreU(v3, d, to + at + 3 * n);
-  };
-  store(out[0], a0, a1, a2, a3);
-  if constexpr (kQueries > 1) store(out[1], b0, b1, b2, b3);
+  StoreTwo(a0, a1, out[0] + at);
+  StoreTwo(a2, a3, out[0] + at + 2 * n);
+  if constexpr (kQueries > 1) {
+    StoreTwo(b0, b1, out[1] + at);
+    StoreTwo(b2, b3, out[1] + at + 2 * n);
+  }
 }
 
 // The same for one query and `count` <= lanes elements.

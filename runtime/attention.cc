@@ -16,14 +16,14 @@ uint8_t* At(void* cache, const KvLayer& kv, size_t kv_head, size_t dim) {
   return static_cast<uint8_t*>(cache) + element * kernels::KvElementBytes(kv.type);
 }
 
-// The cached positions of a KV head.
-kernels::KvRows RowsOf(const KvLayer& kv, size_t kv_head, size_t dim, bool fetch) {
+// The cached positions of a KV head. Its first queries bring them into the caches for the others.
+kernels::KvRows RowsOf(const KvLayer& kv, size_t kv_head, size_t dim, bool first) {
   kernels::KvRows rows{At(kv.keys, kv, kv_head, dim), At(kv.values, kv, kv_head, dim), kv.type};
   if (kv.type == kernels::KvType::kQ8) {
     rows.key_scales = kv.key_scales + kv_head * kv.positions;
     rows.value_scales = kv.value_scales + kv_head * kv.positions;
   }
-  rows.fetch = fetch;
+  rows.fetch = first;
   return rows;
 }
 
@@ -87,7 +87,7 @@ void Attend(const ModelConfig& config, const KvLayer& kv, size_t first_position,
         Rotate(kv, q + at);
         tile[j] = {q + at, first_position + token + 1, scores + j * buffers.score_stride, out + at};
       }
-      kernels::Attend({tile.data(), count}, RowsOf(kv, kv_head, dim, tiles == 1), dim);
+      kernels::Attend({tile.data(), count}, RowsOf(kv, kv_head, dim, first == 0), dim);
       for (size_t j = 0; j < count; ++j) RotateBack(kv, tile[j].out);
     }
   };
@@ -112,7 +112,7 @@ void AttendStep(const ModelConfig& config, std::span<const KvLayer> caches,
       const size_t at = token * buffers.query + head * dim;
       Rotate(kv, q + at);
       const kernels::AttentionQuery query{q + at, positions[token] + 1, scores, out + at};
-      kernels::Attend({&query, 1}, RowsOf(kv, head / group, dim, group == 1), dim);
+      kernels::Attend({&query, 1}, RowsOf(kv, head / group, dim, head % group == 0), dim);
       RotateBack(kv, out + at);
     }
   });

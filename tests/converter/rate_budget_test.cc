@@ -132,16 +132,21 @@ TableSensitivity MadeUpTable(const ConvertOptions& options, const std::string& n
   return table;
 }
 
-TEST_CASE("rate budget: embeddings and head share it, to the byte") {
-  const test::TemporaryFolder folder;
-  const std::string config = folder / "config.json";
+// A random model most of whose weights are embeddings, described by a file at `path`.
+auto LargeTables(const std::string& path, bool tied) {
   const std::string text = R"({"model_type": "llama", "hidden_size": 64, "intermediate_size": 160,
       "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
       "vocab_size": 2000, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
-      "rope_theta": 10000.0, "tie_word_embeddings": false, "hidden_act": "silu",
-      "bos_token_id": 1, "eos_token_id": 2})";
-  test::WriteBytes(config, std::vector<uint8_t>(text.begin(), text.end()));
-  auto opened = OpenRandomCheckpoint(config, 1);
+      "rope_theta": 10000.0, "hidden_act": "silu", "bos_token_id": 1, "eos_token_id": 2,
+      "tie_word_embeddings": )" +
+                           std::string(tied ? "true}" : "false}");
+  test::WriteBytes(path, std::vector<uint8_t>(text.begin(), text.end()));
+  return OpenRandomCheckpoint(path, 1);
+}
+
+TEST_CASE("rate budget: embeddings and head share it, to the byte") {
+  const test::TemporaryFolder folder;
+  auto opened = LargeTables(folder / "config.json", false);
   REQUIRE(opened.ok());
   const Checkpoint& checkpoint = **opened;
   ConvertOptions options;
@@ -208,15 +213,7 @@ TEST_CASE("rate budget: embeddings and head share it, to the byte") {
 // Least loss alone would stop where every stream has the highest rate.
 TEST_CASE("rate budget: a large table in rows leaves no gap below the largest file") {
   const test::TemporaryFolder folder;
-  const std::string config = folder / "config.json";
-  const std::string text = R"({"model_type": "llama", "hidden_size": 64, "intermediate_size": 160,
-      "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
-      "vocab_size": 2000, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
-      "rope_theta": 10000.0, "tie_word_embeddings": )" +
-                           std::string(GENERATE("true", "false")) +
-                           R"(, "hidden_act": "silu", "bos_token_id": 1, "eos_token_id": 2})";
-  test::WriteBytes(config, std::vector<uint8_t>(text.begin(), text.end()));
-  auto opened = OpenRandomCheckpoint(config, 1);
+  auto opened = LargeTables(folder / "config.json", GENERATE(false, true));
   REQUIRE(opened.ok());
   const Checkpoint& checkpoint = **opened;
   ConvertOptions options;
