@@ -24,6 +24,7 @@ namespace {
 using kernels::ActivationMap;
 using kernels::ElementType;
 using kernels::Packing;
+using kernels::TableForm;
 
 struct Options {
   std::vector<std::string> kernels;
@@ -44,9 +45,11 @@ struct StreamKernel {
   const char* name;
   Packing packing;
   bool popcount;
+  TableForm form = TableForm::kLookUp;
 };
 constexpr StreamKernel kStreams[] = {
     {"binary", Packing::kBinary, false},
+    {"tiles-binary", Packing::kBinary, false, TableForm::kTiles},
     {"planes", Packing::kTernaryPlanes, false},
     {"packed", Packing::kTernaryPacked, false},
     {"popcount-binary", Packing::kBinary, true},
@@ -233,6 +236,7 @@ class KernelBench {
   }
 
   Status MeasureStream(const StreamKernel& kernel) {
+    if (kernel.form == TableForm::kTiles && !kernels::HasTiles()) return Status::Ok();
     const ActivationMap map(SpecOf(kernel.packing, options_.columns));
     const size_t tile_bytes = map.layout().tile_bytes();
     for (const double mb : options_.megabytes) {
@@ -260,9 +264,12 @@ class KernelBench {
     const AlignedBuffer prepared(tokens * bytes);
     const AlignedBuffer scratch(threads_ * map.scratch_bytes());
     const auto prepare = [&] {
-      const auto step =
-          kernel.popcount ? &ActivationMap::PreparePlanes : &ActivationMap::PrepareTables;
-      (map.*step)(x.data(), tokens, options_.columns, prepared.data(), scratch.data());
+      if (kernel.popcount) {
+        map.PreparePlanes(x.data(), tokens, options_.columns, prepared.data(), scratch.data());
+      } else {
+        map.PrepareTables(x.data(), tokens, options_.columns, kernel.form, prepared.data(),
+                          scratch.data());
+      }
     };
     prepare();
     if (with_preparation) {
@@ -270,9 +277,14 @@ class KernelBench {
                  Seconds(prepare) / double(tokens));
     }
     std::vector<float> y(tokens * matrix.rows);
-    const auto product = kernel.popcount ? kernels::StreamProductPopcount : kernels::StreamProduct;
-    const double seconds =
-        Seconds([&] { product(matrix, map, prepared.data(), tokens, y.data(), matrix.rows); });
+    const double seconds = Seconds([&] {
+      if (kernel.popcount) {
+        kernels::StreamProductPopcount(matrix, map, prepared.data(), tokens, y.data(), matrix.rows);
+      } else {
+        kernels::StreamProduct(matrix, map, kernel.form, prepared.data(), tokens, y.data(),
+                               matrix.rows);
+      }
+    });
     const double tiles = double(matrix.rows) / double(kernels::kTileRows);
     Record(kernel.name, tokens, tiles * double(map.layout().tile_bytes()),
            double(matrix.rows) * double(map.layout().row_samples), seconds);

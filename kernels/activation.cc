@@ -35,7 +35,7 @@ const float* Padded(const float* u, size_t samples, size_t padded, float* copy) 
 
 // Tables of one segment; returns its scale.
 float NibbleSegmentTables(const TransformKernels& kernels, const float* u, const Segment& segment,
-                          uint8_t* tables) {
+                          TableArrangement arrange, uint8_t* tables) {
   float copy[kSegmentSamples + kNibbleGroupSamples];
   const size_t groups = Groups(segment.bytes), padded = groups * kNibbleGroupSamples;
   u = Padded(u, segment.samples, padded, copy);
@@ -45,11 +45,12 @@ float NibbleSegmentTables(const TransformKernels& kernels, const float* u, const
   } else {
     kernels.nibble_tables(u, rounding.inverse, groups, tables);
   }
+  if (arrange != nullptr) arrange(groups, tables);
   return rounding.scale;
 }
 
 float TritSegmentTables(const TransformKernels& kernels, const float* u, const Segment& segment,
-                        uint8_t* tables) {
+                        TableArrangement arrange, uint8_t* tables) {
   float copy[kSegmentSamplesPacked + kTritGroupSamples];
   const size_t groups = Groups(segment.bytes), padded = groups * kTritGroupSamples;
   u = Padded(u, segment.samples, padded, copy);
@@ -63,9 +64,8 @@ float TritSegmentTables(const TransformKernels& kernels, const float* u, const S
     std::memset(tables, 128, groups * kTritGroupBytes);
   } else {
     kernels.trit_tables(u, rounding.inverse, groups, tables);
-    const TableArrangement arrange = ActiveStreamKernels().arrange_trits;
-    if (arrange != nullptr) arrange(groups, tables);
   }
+  if (arrange != nullptr) arrange(groups, tables);
   return rounding.scale;
 }
 
@@ -187,7 +187,8 @@ size_t ActivationMap::scratch_bytes() const {
   return (PaddedFloats(spec_.columns) + PaddedFloats(layout_.u_samples)) * sizeof(float);
 }
 
-void ActivationMap::PrepareSegment(size_t s, const float* u, bool planes, uint8_t* token) const {
+void ActivationMap::PrepareSegment(size_t s, const float* u, bool planes, TableArrangement arrange,
+                                   uint8_t* token) const {
   const TransformKernels& kernels = ActiveTransformKernels();
   const Segment& segment = layout_.segments[s];
   const bool packed = spec_.packing == Packing::kTernaryPacked;
@@ -197,23 +198,24 @@ void ActivationMap::PrepareSegment(size_t s, const float* u, bool planes, uint8_
     return;
   }
   uint8_t* at = token + table_offsets_[s];
-  scale = packed ? TritSegmentTables(kernels, u, segment, at)
-                 : NibbleSegmentTables(kernels, u, segment, at);
+  scale = packed ? TritSegmentTables(kernels, u, segment, arrange, at)
+                 : NibbleSegmentTables(kernels, u, segment, arrange, at);
   // Two planes: (sum over plus - sum over minus) / 2.
   if (spec_.packing == Packing::kTernaryPlanes) scale *= 0.5f;
 }
 
 void ActivationMap::Prepare(const float* x, size_t tokens, size_t x_stride, bool planes,
-                            uint8_t* out, uint8_t* scratch) const {
+                            TableForm form, uint8_t* out, uint8_t* scratch) const {
   const size_t out_bytes = planes ? plane_bytes() : table_bytes();
   const size_t segments = layout_.segments.size();
+  const TableArrangement arrange = TableProductOf(spec_.packing, tokens, form).arrange;
   const auto rotated_of = [&](size_t thread) {
     return reinterpret_cast<float*>(scratch + thread * scratch_bytes());
   };
   const auto u_of = [&](size_t slot) { return rotated_of(slot) + PaddedFloats(spec_.columns); };
   const auto prepare = [&](size_t s, const float* rotated, float* u, size_t t) {
     InterpolateSegment(s, rotated, u + layout_.segments[s].first_sample);
-    PrepareSegment(s, u + layout_.segments[s].first_sample, planes, out + t * out_bytes);
+    PrepareSegment(s, u + layout_.segments[s].first_sample, planes, arrange, out + t * out_bytes);
   };
   const auto finish = [&](const float* u, size_t t) {
     float* sums = reinterpret_cast<float*>(out + t * out_bytes) + segments;
@@ -247,14 +249,14 @@ void ActivationMap::Prepare(const float* x, size_t tokens, size_t x_stride, bool
   for (size_t t = 0; t < tokens; ++t) finish(u_of(t), t);
 }
 
-void ActivationMap::PrepareTables(const float* x, size_t tokens, size_t x_stride, uint8_t* tables,
-                                  uint8_t* scratch) const {
-  Prepare(x, tokens, x_stride, false, tables, scratch);
+void ActivationMap::PrepareTables(const float* x, size_t tokens, size_t x_stride, TableForm form,
+                                  uint8_t* tables, uint8_t* scratch) const {
+  Prepare(x, tokens, x_stride, false, form, tables, scratch);
 }
 
 void ActivationMap::PreparePlanes(const float* x, size_t tokens, size_t x_stride, uint8_t* planes,
                                   uint8_t* scratch) const {
-  Prepare(x, tokens, x_stride, true, planes, scratch);
+  Prepare(x, tokens, x_stride, true, TableForm::kLookUp, planes, scratch);
 }
 
 }  // namespace sdq::kernels

@@ -15,6 +15,7 @@
 
 #include "kernels/int8_plan.h"
 #include "kernels/rotation.h"
+#include "kernels/stream_kernels.h"
 #include "kernels/stream_layout.h"
 #include "kernels/transform_kernels.h"
 
@@ -42,7 +43,8 @@ class ActivationMap {
   // w = T^-1(D samples): u_samples floats to columns floats, sums in double precision.
   void Decimate(const float* samples, float* w) const;
 
-  // Bytes of one token's tables: multiple of 64. Contents: see kernels/README.md.
+  // Bytes of one token's tables: multiple of 64. Contents: see kernels/README.md; a form and a
+  // target may arrange them in another way.
   size_t table_bytes() const { return table_bytes_; }
   // Bytes of scratch per thread for PrepareTables and PreparePlanes; a multiple of 64.
   size_t scratch_bytes() const;
@@ -50,8 +52,8 @@ class ActivationMap {
   // Tables of `tokens` activations x (rows of `columns` floats at x_stride), in parallel over
   // tokens, or over their segments where there are fewer tokens than threads. `tables`: tokens *
   // table_bytes(), 64-byte aligned. `scratch`: Threads() * scratch_bytes(), 64-byte aligned.
-  void PrepareTables(const float* x, size_t tokens, size_t x_stride, uint8_t* tables,
-                     uint8_t* scratch) const;
+  void PrepareTables(const float* x, size_t tokens, size_t x_stride, TableForm form,
+                     uint8_t* tables, uint8_t* scratch) const;
 
   // The same for the popcount kernel: 8-bit u in bit-planes instead of tables.
   size_t plane_bytes() const { return plane_bytes_; }
@@ -64,9 +66,10 @@ class ActivationMap {
 
  private:
   void InterpolateSegment(size_t s, const float* rotated, float* u) const;
-  void PrepareSegment(size_t s, const float* u, bool planes, uint8_t* token) const;
-  void Prepare(const float* x, size_t tokens, size_t x_stride, bool planes, uint8_t* out,
-               uint8_t* scratch) const;
+  void PrepareSegment(size_t s, const float* u, bool planes, TableArrangement arrange,
+                      uint8_t* token) const;
+  void Prepare(const float* x, size_t tokens, size_t x_stride, bool planes, TableForm form,
+               uint8_t* out, uint8_t* scratch) const;
 
   MapSpec spec_;
   StreamLayout layout_;

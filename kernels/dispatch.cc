@@ -6,6 +6,7 @@
 
 #include "hwy/highway.h"
 #include "hwy/targets.h"
+#include "kernels/tile_session.h"
 
 namespace sdq::kernels {
 namespace {
@@ -31,7 +32,10 @@ std::vector<Target> ListTargets() {
   for (const int64_t bit : hwy::SupportedAndGeneratedTargets()) {
     if ((bit & fallbacks) != 0) continue;
     const std::string name = hwy::TargetName(bit);
-    if (name == "AVX3" && HasVbmi()) targets.push_back({"AVX3_VBMI", bit, Extension::kVbmi});
+    if (name == "AVX3" && HasVbmi()) {
+      if (TileUnitGranted()) targets.push_back({"AVX3_AMX", bit, Extension::kAmx});
+      targets.push_back({"AVX3_VBMI", bit, Extension::kVbmi});
+    }
     targets.push_back({name, bit, Extension::kNone});
   }
   targets.push_back({"SCALAR", 0, Extension::kReference});

@@ -12,7 +12,7 @@ namespace sdq::kernels {
 // Names of the targets that this machine can run, best first, e.g. {"AVX3", "AVX2", "SSE4",
 // "SSSE3", "SCALAR"}. "SCALAR" is always last: the plain reference code, the oracle of the tests.
 // Extensions that Highway lacks have names of their own, before the target they extend (e.g.
-// "AVX3_VBMI").
+// "AVX3_VBMI", and before it "AVX3_AMX").
 std::vector<std::string> AvailableTargets();
 
 // The target in use. The environment variable SDQ_TARGET forces one by name when the program
@@ -24,8 +24,13 @@ std::string TargetName();
 bool ForceTarget(std::string_view name);
 
 // For the kernels: code beyond what Highway chooses. kReference is the target "SCALAR".
-enum class Extension { kNone, kReference, kVbmi };
+// kAmx has all that kVbmi has.
+enum class Extension { kNone, kReference, kVbmi, kAmx };
 Extension ActiveExtension();
+inline bool HasExtension(Extension wanted) {
+  const Extension active = ActiveExtension();
+  return active == wanted || (wanted == Extension::kVbmi && active == Extension::kAmx);
+}
 
 }  // namespace sdq::kernels
 

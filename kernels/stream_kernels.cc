@@ -23,15 +23,29 @@ StreamKernels ActiveStreamKernels() {
   if (ActiveExtension() == Extension::kReference) return ReferenceStreamKernels();
   StreamKernels kernels = *HWY_DYNAMIC_DISPATCH(StreamTable)();
 #if defined(__x86_64__)
-  if (ActiveExtension() == Extension::kVbmi) {
+  if (HasExtension(Extension::kVbmi)) {
     kernels.nibbles = VbmiNibbles();
     kernels.trits = VbmiTrits();
     kernels.arrange_trits = VbmiArrangeTrits();
     if (const DeriveKernel derive = VbmiDerive(); derive != nullptr) kernels.derive = derive;
     kernels.pair = VbmiDerivedPair();
   }
+  if (HasExtension(Extension::kAmx)) {
+    kernels.tile_nibbles = AmxNibbles();
+    kernels.arrange_tile_nibbles = AmxArrangeNibbles();
+  }
 #endif
   return kernels;
+}
+
+TableProduct TableProductOf(Packing packing, size_t tokens, TableForm form) {
+  const StreamKernels kernels = ActiveStreamKernels();
+  if (packing == Packing::kTernaryPacked) return {kernels.trits, kernels.arrange_trits};
+  const bool wanted = form == TableForm::kTiles && tokens >= kLeastTileTokens;
+  if (wanted && packing == Packing::kBinary && kernels.tile_nibbles != nullptr) {
+    return {kernels.tile_nibbles, kernels.arrange_tile_nibbles};
+  }
+  return {kernels.nibbles, nullptr};
 }
 
 }  // namespace sdq::kernels

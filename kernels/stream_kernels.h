@@ -5,6 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/stream_layout.h"
+#include "kernels/table_form.h"
+
 namespace sdq::kernels {
 
 // One segment, `tiles` x 16 rows, `tokens` activations:
@@ -69,10 +72,23 @@ struct StreamKernels {
   DerivedPairKernel pair = nullptr;  // tables, binary; null: derive, then nibbles
   // What `trits` expects of its tables; null: nothing.
   TableArrangement arrange_trits = nullptr;
+  // Tables, binary, kLeastTileTokens to kMostTileTokens tokens, on a unit that multiplies tiles;
+  // and what it expects of the tables. Null: there is none.
+  SegmentKernel tile_nibbles = nullptr;
+  TableArrangement arrange_tile_nibbles = nullptr;
 };
+
+inline constexpr size_t kLeastTileTokens = 16, kMostTileTokens = 32;
 
 // Of the target in use.
 StreamKernels ActiveStreamKernels();
+
+// How that target multiplies tables of this form, and what this expects of them (or null).
+struct TableProduct {
+  SegmentKernel kernel;
+  TableArrangement arrange;
+};
+TableProduct TableProductOf(Packing packing, size_t tokens, TableForm form);
 
 // Table kernels with AVX-512 VBMI and VNNI (stream_kernels_vbmi.cc); x86-64 only.
 SegmentKernel VbmiNibbles();
@@ -82,7 +98,18 @@ TableArrangement VbmiArrangeTrits();
 DeriveKernel VbmiDerive();
 DerivedPairKernel VbmiDerivedPair();
 
+// On the tile unit (stream_kernels_amx.cc); needs TileUnitGranted(), x86-64 only.
+SegmentKernel AmxNibbles();
+TableArrangement AmxArrangeNibbles();
+
 // ---- Shared by the implementations ----
+
+// Into the second cache. An address, not a pointer: it may lie behind the bitstream, where fetching
+// is harmless.
+inline void FetchBits(const uint8_t* bits, size_t distance) {
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(bits) + distance), 0,
+                     2);
+}
 
 // scale(token) of a segment.
 inline float TokenScale(const SegmentArgs& args, size_t token) {

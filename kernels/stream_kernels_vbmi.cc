@@ -67,12 +67,6 @@ SDQ_VBMI_INLINE __m512i LoadRows(const Constants& c, const uint8_t* bits) {
   return _mm512_permutexvar_epi8(c.by_row, _mm512_loadu_si512(bits));
 }
 
-// An address, not a pointer: it may lie behind the bitstream, where fetching is harmless.
-SDQ_VBMI_INLINE void Fetch(const uint8_t* bits, size_t distance) {
-  const uintptr_t address = reinterpret_cast<uintptr_t>(bits) + distance;
-  _mm_prefetch(reinterpret_cast<const char*>(address), _MM_HINT_T1);
-}
-
 // Entry indices of 4 bytes of 16 rows, and their sum from a token's tables of the group.
 struct NibbleStep {
   static constexpr size_t kGroupBytes = kNibbleGroupBytes;
@@ -137,7 +131,7 @@ SDQ_VBMI_INLINE void SumPlane(const Constants& c, const SegmentArgs& args, const
 #pragma GCC unroll 4
     for (size_t tile = 0; tile < kTiles; ++tile) {
       const uint8_t* at = bits + tile * args.tile_stride + g * 64;
-      Fetch(at, fetch_ahead);
+      FetchBits(at, fetch_ahead);
       Step step;
       step.Index(c, at);
 #pragma GCC unroll 8
@@ -286,7 +280,7 @@ SDQ_GFNI_ATTR __attribute__((always_inline)) inline void PairTiles(const Constan
 #pragma GCC unroll 4
     for (size_t i = 0; i < kTiles; ++i) {
       const uint8_t* at = bits + i * stored.tile_stride + g * 64;
-      Fetch(at, stored.fetch_ahead);
+      FetchBits(at, stored.fetch_ahead);
       const __m512i x = LoadRows(c, at);
       NibbleStep step;
       step.IndexRows(c, x);

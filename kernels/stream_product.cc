@@ -18,7 +18,7 @@ namespace {
 constexpr size_t kDecodeTiles = 4;
 constexpr size_t kCachedTiles = 8;
 constexpr size_t kBatchTiles = 32;
-constexpr size_t kBatchTokens = 32;
+constexpr size_t kBatchTokens = kMostTileTokens;
 // Decode fetches the next tiles, or for very long rows what fits a second cache.
 constexpr size_t kMostAhead = size_t{256} << 10;
 // Bytes (of cached bits, times tokens) that take a thread about as long as a hand-off.
@@ -99,7 +99,10 @@ class TileBatch {
 
  private:
   using BlockFactors = float[kBatchTiles * kTileRows];
-  using Sums = float[kBatchTokens][kBatchTiles * kTileRows];
+  // A token's sums are not a power of two apart, which would put all tokens' into few sets of the
+  // first cache.
+  static constexpr size_t kSumStride = kBatchTiles * kTileRows + 16;
+  using Sums = float[kBatchTokens][kSumStride];
 
   void Clear(Sums& sums) const {
     for (size_t t = 0; t < tokens_; ++t) std::fill(sums[t], sums[t] + tiles_ * kTileRows, 0.0f);
@@ -132,7 +135,7 @@ class TileBatch {
     args.scale = operand_.Header(first_token_) + s;
     args.token_stride = operand_.token_bytes;
     args.tokens = tokens_;
-    args.acc_stride = kBatchTiles * kTileRows;
+    args.acc_stride = kSumStride;
     return args;
   }
 
@@ -240,10 +243,12 @@ size_t TileGroups(const StreamMatrix& w) { return (Tiles(w) + kDecodeTiles - 1) 
 void ProductTiles(const StreamLayout& layout, const Operand& operand, const StreamOutput& out,
                   size_t tokens, size_t begin, size_t end) {
   const size_t step = tokens == 1 ? kDecodeTiles : kBatchTiles;
+  // Of about the same size: none is too small for a kernel that suits all tokens together.
+  const size_t batches = (tokens + kBatchTokens - 1) / kBatchTokens;
   for (size_t tile = begin; tile < end; tile += step) {
-    for (size_t token = 0; token < tokens; token += kBatchTokens) {
-      TileBatch(*out.matrix, layout, operand, tile, std::min(step, end - tile), token,
-                std::min(kBatchTokens, tokens - token))
+    for (size_t batch = 0; batch < batches; ++batch) {
+      const size_t token = batch * tokens / batches, next = (batch + 1) * tokens / batches;
+      TileBatch(*out.matrix, layout, operand, tile, std::min(step, end - tile), token, next - token)
           .Run({out.y, out.y_stride}, tile + step < end);
     }
   }
@@ -321,20 +326,19 @@ class RowSamples {
 
 }  // namespace
 
-void StreamProduct(const StreamMatrix& w, const ActivationMap& map, const uint8_t* tables,
-                   size_t tokens, float* y, size_t y_stride) {
+void StreamProduct(const StreamMatrix& w, const ActivationMap& map, TableForm form,
+                   const uint8_t* tables, size_t tokens, float* y, size_t y_stride) {
   const StreamOutput output{&w, y, y_stride};
-  StreamProducts({&output, 1}, map, tables, tokens);
+  StreamProducts({&output, 1}, map, form, tables, tokens);
 }
 
-void StreamProducts(std::span<const StreamOutput> outputs, const ActivationMap& map,
+void StreamProducts(std::span<const StreamOutput> outputs, const ActivationMap& map, TableForm form,
                     const uint8_t* tables, size_t tokens) {
   const StreamKernels kernels = ActiveStreamKernels();
-  const bool packed = map.spec().packing == Packing::kTernaryPacked;
   const Operand operand{.data = tables,
                         .token_bytes = map.table_bytes(),
                         .segment_offset = map.table_offsets().data(),
-                        .kernel = packed ? kernels.trits : kernels.nibbles,
+                        .kernel = TableProductOf(map.spec().packing, tokens, form).kernel,
                         .derive = kernels.derive,
                         .pair = kernels.pair,
                         .derived = map.spec().derived};

@@ -27,10 +27,10 @@ struct StreamMatrix {
 
 // y[t * y_stride + r] = bias_r + sum_segments scale_(r,block) * table_scale * integer_sum
 //                               + sum_blocks mean_(r,block) * sum(u of the block).
-// `tables` comes from map.PrepareTables for `tokens` activations. In parallel over row tiles;
-// results do not depend on threads, tokens per call, or target.
-void StreamProduct(const StreamMatrix& w, const ActivationMap& map, const uint8_t* tables,
-                   size_t tokens, float* y, size_t y_stride);
+// `tables` comes from map.PrepareTables for these `tokens` activations, all of them, in this form.
+// In parallel over row tiles; results do not depend on threads, tokens per call, or target.
+void StreamProduct(const StreamMatrix& w, const ActivationMap& map, TableForm form,
+                   const uint8_t* tables, size_t tokens, float* y, size_t y_stride);
 
 // A matrix of several with the same map, and where its products go.
 struct StreamOutput {
@@ -39,7 +39,7 @@ struct StreamOutput {
   size_t y_stride = 0;
 };
 // The same for several matrices, in one parallel region.
-void StreamProducts(std::span<const StreamOutput> outputs, const ActivationMap& map,
+void StreamProducts(std::span<const StreamOutput> outputs, const ActivationMap& map, TableForm form,
                     const uint8_t* tables, size_t tokens);
 
 // The same from activations u quantized to 8 bits per segment and cut into bit-planes, by counting

@@ -186,7 +186,7 @@ class Cross final : public Product {
 
 }  // namespace
 
-bool TileProductsAvailable() { return TileUnitGranted() && ActiveExtension() == Extension::kVbmi; }
+bool TileProductsAvailable() { return ActiveExtension() == Extension::kAmx; }
 
 void TileDenseProduct(const DenseMatrix& w, const float* x, size_t tokens, size_t x_stride,
                       float* y, size_t y_stride) {

@@ -26,8 +26,8 @@ void StreamForward(std::span<const kernels::StreamOutput> outputs,
       o.y += first * o.y_stride;
       return o;
     });
-    kernels::StreamProducts({part.data(), outputs.size()}, map, input.Tables(map, first, count),
-                            count);
+    kernels::StreamProducts({part.data(), outputs.size()}, map, input.form(),
+                            input.Tables(map, first, count), count);
   }
 }
 
@@ -42,6 +42,7 @@ void PreparedInput::SetInput(const float* x, size_t tokens, size_t stride) {
   x_ = x;
   tokens_ = tokens;
   stride_ = stride;
+  form_ = kernels::FasterTableForm(tokens);
   tables_ = int8_values_ = {};
 }
 
@@ -54,7 +55,7 @@ const uint8_t* PreparedInput::Tables(const kernels::ActivationMap& map, size_t f
                                      size_t count) {
   const Prepared wanted{&map, first, count};
   if (tables_ != wanted) {
-    map.PrepareTables(x_ + first * stride_, count, stride_, memory_.tables, memory_.scratch);
+    map.PrepareTables(x_ + first * stride_, count, stride_, form_, memory_.tables, memory_.scratch);
     tables_ = wanted;
   }
   return memory_.tables;

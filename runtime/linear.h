@@ -54,6 +54,7 @@ class PreparedInput {
   size_t tokens() const { return tokens_; }
   size_t stride() const { return stride_; }
   uint8_t* scratch() const { return memory_.scratch; }
+  kernels::TableForm form() const { return form_; }  // of the tables
 
   // Tokens whose tables fit, at most all of them.
   size_t TableTokens(const kernels::ActivationMap& map) const;
@@ -73,6 +74,7 @@ class PreparedInput {
   const float* x_ = nullptr;
   size_t tokens_ = 0;
   size_t stride_ = 0;
+  kernels::TableForm form_ = kernels::TableForm::kLookUp;
   Prepared tables_, int8_values_;
 };
 

@@ -71,19 +71,24 @@ class Measurer {
     const kernels::ActivationMap& map = *linear.map;
     const size_t columns = linear.columns;
     const std::vector<float> x = Activations(batch_, columns);
+    const kernels::TableForm form = kernels::FasterTableForm(batch_);
     const AlignedBuffer tables(batch_ * map.table_bytes());
     const AlignedBuffer scratch(kernels::Threads() * map.scratch_bytes());
     MapCost cost;
     cost.prepare =
         SecondsPerCall(
-            [&] { map.PrepareTables(x.data(), batch_, columns, tables.data(), scratch.data()); },
+            [&] {
+              map.PrepareTables(x.data(), batch_, columns, form, tables.data(), scratch.data());
+            },
             kSeconds) /
         double(batch_);
     kernels::StreamMatrix part = linear.stream;
     part.rows = std::min(linear.rows, Rows(map.layout().tile_bytes() / kTileRows));
     std::vector<float> y(batch_ * part.rows);
     const double seconds = SecondsPerCall(
-        [&] { kernels::StreamProduct(part, map, tables.data(), batch_, y.data(), part.rows); },
+        [&] {
+          kernels::StreamProduct(part, map, form, tables.data(), batch_, y.data(), part.rows);
+        },
         kSeconds);
     cost.seconds_per_sample =
         seconds / double(batch_) / double(part.rows) / double(map.layout().row_samples);

@@ -228,6 +228,22 @@ TEST_CASE("segment kernels keep their budgets of instructions") {
     CHECK(count * 64 / product.samples() <= budget.with_derived);
   }
 }
+
+TEST_CASE("the tile unit's kernel keeps its budget of instructions") {
+  const test::KernelState restore;
+  const int around = CountInstructions([] {});
+  if (around == 0 || !ForceTarget("AVX3_AMX")) {
+    WARN("this machine does not single-step, or has no tile unit");
+    return;
+  }
+  const SegmentProduct product(
+      {"binary, tiles", &StreamKernels::tile_nibbles, Packing::kBinary, 8, kMostTileTokens});
+  const int count = CountInstructions([&] { product.Run(); }) - around;
+  const double per_64 = count * 64 / product.samples();
+  INFO(count << " instructions, " << per_64 << " per 64 samples");
+  CHECK(per_64 <= 0.4);
+  CHECK(per_64 > 0.03);
+}
 #endif
 
 // Runs what the section (-c) names, once, with the target that SDQ_TARGET names.

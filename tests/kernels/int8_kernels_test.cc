@@ -72,10 +72,8 @@ class Panel {
 std::vector<const Int8Kernels*> KernelsOfThisMachine() {
   std::vector<const Int8Kernels*> kernels;
 #if defined(__x86_64__)
-  if (ActiveExtension() == Extension::kVbmi) {
-    kernels.push_back(&VnniInt8Kernels());
-    if (TileUnitGranted()) kernels.push_back(&AmxInt8Kernels());
-  }
+  if (HasExtension(Extension::kVbmi)) kernels.push_back(&VnniInt8Kernels());
+  if (HasExtension(Extension::kAmx)) kernels.push_back(&AmxInt8Kernels());
 #endif
   return kernels;
 }

@@ -88,7 +88,11 @@ struct RandomMatrix {
   kernels::StreamMatrix view;
 };
 
-enum class Method { kTables, kPopcount };
+enum class Method { kTables, kTiles, kPopcount };
+inline constexpr Method kMethods[] = {Method::kTables, Method::kTiles, Method::kPopcount};
+inline kernels::TableForm FormOf(Method method) {
+  return method == Method::kTiles ? kernels::TableForm::kTiles : kernels::TableForm::kLookUp;
+}
 
 struct ProductResult {
   std::vector<uint8_t> prepared;
@@ -97,7 +101,7 @@ struct ProductResult {
 
 inline ProductResult RunProduct(const kernels::StreamMatrix& w, const kernels::ActivationMap& map,
                                 const std::vector<float>& x, size_t tokens, Method method) {
-  const bool tables = method == Method::kTables;
+  const bool tables = method != Method::kPopcount;
   const size_t token_bytes = tables ? map.table_bytes() : kernels::PlaneBytes(map);
   const size_t columns = map.spec().columns;
   kernels::AlignedFloats prepared(tokens * token_bytes / sizeof(float));
@@ -108,8 +112,8 @@ inline ProductResult RunProduct(const kernels::StreamMatrix& w, const kernels::A
   ProductResult result;
   result.y.assign(tokens * w.rows, -1e30f);
   if (tables) {
-    map.PrepareTables(x.data(), tokens, columns, bytes, scratch_bytes);
-    kernels::StreamProduct(w, map, bytes, tokens, result.y.data(), w.rows);
+    map.PrepareTables(x.data(), tokens, columns, FormOf(method), bytes, scratch_bytes);
+    kernels::StreamProduct(w, map, FormOf(method), bytes, tokens, result.y.data(), w.rows);
   } else {
     kernels::PreparePlanes(map, x.data(), tokens, columns, bytes, scratch_bytes);
     kernels::StreamProductPopcount(w, map, bytes, tokens, result.y.data(), w.rows);

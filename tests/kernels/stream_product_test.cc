@@ -86,11 +86,9 @@ bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
 // What SCALAR prepared, in the order of the target in use.
 std::vector<uint8_t> Arranged(const ActivationMap& map, size_t tokens, Method method,
                               std::vector<uint8_t> prepared) {
-  const TableArrangement arrange = ActiveStreamKernels().arrange_trits;
-  if (map.spec().packing != Packing::kTernaryPacked || method != Method::kTables ||
-      arrange == nullptr) {
-    return prepared;
-  }
+  const TableArrangement arrange =
+      TableProductOf(map.spec().packing, tokens, test::FormOf(method)).arrange;
+  if (method == Method::kPopcount || arrange == nullptr) return prepared;
   for (size_t t = 0; t < tokens; ++t) {
     for (size_t s = 0; s < map.layout().segments.size(); ++s) {
       arrange(Groups(map.layout().segments[s].bytes),
@@ -112,7 +110,7 @@ TEST_CASE("every target gives the reference's bits, tables and products") {
     const RandomMatrix w(random, map.layout(), packing, shape.rows, shape.per_block, shape.means,
                          shape.bias);
     const std::vector<float> x = test::RandomFloats(random, shape.tokens * shape.columns);
-    for (const Method method : {Method::kTables, Method::kPopcount}) {
+    for (const Method method : test::kMethods) {
       REQUIRE(ForceTarget("SCALAR"));
       const test::ProductResult expected = RunProduct(w.view, map, x, shape.tokens, method);
       for (const std::string& target : AvailableTargets()) {
@@ -139,7 +137,7 @@ TEST_CASE("batches and thread counts change nothing") {
       const RandomMatrix w(random, map.layout(), packing, shape.rows, shape.per_block, shape.means,
                            shape.bias);
       const std::vector<float> x = test::RandomFloats(random, shape.tokens * shape.columns);
-      for (const Method method : {Method::kTables, Method::kPopcount}) {
+      for (const Method method : test::kMethods) {
         SetThreads(1);
         const std::vector<float> batch = RunProduct(w.view, map, x, shape.tokens, method).y;
         std::vector<float> single;
@@ -154,6 +152,44 @@ TEST_CASE("batches and thread counts change nothing") {
         CHECK(SameBits(RunProduct(w.view, map, x, shape.tokens, method).y, batch));
       }
     }
+  }
+}
+
+TEST_CASE("any number of tokens by tiles is what they are one by one") {
+  const test::KernelState restore;
+  std::mt19937_64 random(3);
+  MapSpec spec =
+      test::PolyphaseSpec(random, 600, 9, 5, 8, 2);  // 1080 samples: a short last segment
+  const bool derived = GENERATE(false, true);
+  if (derived) {
+    spec.derived = 0x4b;
+    spec.taps = test::RandomFloats(random, spec.osr_den * (16 - DerivedReach(spec)));
+  }
+  const ActivationMap map(spec);
+  const RandomMatrix w(random, map.layout(), Packing::kBinary, 69, false, false, true);
+  constexpr size_t kMostTokens = 70;
+  const std::vector<float> x = test::RandomFloats(random, kMostTokens * spec.columns);
+  REQUIRE(ForceTarget("SCALAR"));
+  const std::vector<float> expected = RunProduct(w.view, map, x, kMostTokens, Method::kTables).y;
+  for (const std::string& target : AvailableTargets()) {
+    REQUIRE(ForceTarget(target));
+    for (size_t tokens = kLeastTileTokens - 1; tokens <= kMostTokens; ++tokens) {
+      INFO(target << ", " << tokens << " tokens");
+      const std::vector<float> some(x.begin(), x.begin() + ptrdiff_t(tokens * spec.columns));
+      const std::vector<float> y = RunProduct(w.view, map, some, tokens, Method::kTiles).y;
+      CHECK(std::equal(y.begin(), y.end(), expected.begin()));
+    }
+  }
+}
+
+TEST_CASE("tiles are chosen for many tokens only, and where the target has them") {
+  const test::KernelState restore;
+  for (const std::string& target : AvailableTargets()) {
+    REQUIRE(ForceTarget(target));
+    INFO(target);
+    CHECK(HasTiles() == (target == "AVX3_AMX"));
+    CHECK(FasterTableForm(kLeastTileTokens - 1) == TableForm::kLookUp);
+    if (!HasTiles()) CHECK(FasterTableForm(64) == TableForm::kLookUp);
   }
 }
 
@@ -172,7 +208,7 @@ TEST_CASE("the product is that of the reconstructed rows, within the 8-bit round
     const StreamLayout& layout = map.layout();
     std::vector<float> u(layout.u_samples), scratch(shape.columns);
     map.Interpolate(x.data(), u.data(), scratch.data());
-    for (const Method method : {Method::kTables, Method::kPopcount}) {
+    for (const Method method : test::kMethods) {
       INFO("packing " << int(packing) << " shape " << index << " method " << int(method));
       const test::ProductResult result = RunProduct(w.view, map, x, 1, method);
       // Each of the summed 8-bit numbers is off by half a step at most.
@@ -181,7 +217,7 @@ TEST_CASE("the product is that of the reconstructed rows, within the 8-bit round
       const double per_sample = method == Method::kPopcount          ? 1.0
                                 : packing == Packing::kTernaryPacked ? 0.4
                                                                      : 0.25;
-      const double planes = method == Method::kTables ? double(layout.planes) : 1.0;
+      const double planes = method == Method::kPopcount ? 1.0 : double(layout.planes);
       for (size_t r = 0; r < shape.rows; ++r) {
         double exact = shape.bias ? double(w.bias[r]) : 0.0, bound = 1e-4;
         for (size_t c = 0; c < shape.columns; ++c) {
@@ -248,7 +284,7 @@ TEST_CASE("largest sums do not overflow") {
     for (const std::string& target : AvailableTargets()) {
       INFO(target << " packing " << int(packing));
       REQUIRE(ForceTarget(target));
-      for (const Method method : {Method::kTables, Method::kPopcount}) {
+      for (const Method method : test::kMethods) {
         for (const float y : RunProduct(w, map, x, 1, method).y) {
           // Two trits' sum of 2 / 3 of the largest one rounds to 85 / 127.
           CHECK(y == Approx(3000.0).epsilon(0.002));
@@ -268,7 +304,7 @@ TEST_CASE("bytes that are no packed trits are read alike by every target") {
   RandomMatrix w(random, map.layout(), spec.packing, 16, false, false, false);
   for (size_t i = 0; i < 256; ++i) w.bits[i] = static_cast<uint8_t>(i * 89);  // each byte once
   const std::vector<float> x = test::RandomFloats(random, 80);
-  for (const Method method : {Method::kTables, Method::kPopcount}) {
+  for (const Method method : test::kMethods) {
     REQUIRE(ForceTarget("SCALAR"));
     const std::vector<float> expected = RunProduct(w.view, map, x, 1, method).y;
     for (const std::string& target : AvailableTargets()) {
@@ -290,7 +326,7 @@ TEST_CASE("zeros give zeros and non-finite activations stay visible") {
       const ActivationMap map(spec);
       std::mt19937_64 random(8);
       const RandomMatrix w(random, map.layout(), packing, 16, false, false, false);
-      for (const Method method : {Method::kTables, Method::kPopcount}) {
+      for (const Method method : test::kMethods) {
         std::vector<float> x(40, 0.0f);
         for (const float y : RunProduct(w.view, map, x, 1, method).y) CHECK(y == 0.0f);
         x[7] = 1e-38f;
