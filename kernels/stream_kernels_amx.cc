@@ -89,6 +89,35 @@ SDQ_AMX_INLINE void ExpandGroup(const Constants& c, const uint8_t* bits, size_t 
   Expand<7>(c, rows, out);
 }
 
+// The vectors of kRowTiles row tiles, group after group, step after step (the next kRowTiles).
+template <size_t kRowTiles>
+class Vectors {
+ public:
+  SDQ_AMX_INLINE Vectors(const SegmentArgs& args, size_t tile, size_t steps)
+      : args_(args), bits_(args.bits + tile * args.tile_stride), steps_(steps) {}
+
+  // Those that Make() made as number n, until it has made kRing more.
+  SDQ_AMX_INLINE const uint8_t* Of(size_t n, size_t row_tile) const {
+    return ring_[n % kRing][row_tile];
+  }
+  SDQ_AMX_INLINE void Make(const Constants& c, size_t n, size_t row_tile) {
+    ExpandGroup(c, bits_ + row_tile * args_.tile_stride + group_ * 64, args_.fetch_ahead,
+                ring_[n % kRing][row_tile]);
+  }
+  // To the next group; behind the last one, to those of the last step again.
+  SDQ_AMX_INLINE void Advance() {
+    if (++group_ < Groups(args_.bytes)) return;
+    group_ = 0;
+    if (++step_ < steps_) bits_ += kRowTiles * args_.tile_stride;
+  }
+
+ private:
+  alignas(64) uint8_t ring_[kRing][kRowTiles][kTileBytes];
+  const SegmentArgs& args_;
+  const uint8_t* bits_;
+  size_t steps_, step_ = 0, group_ = 0;
+};
+
 // Sums of all tokens by kRowTiles row tiles. A second token tile ends with the last token, and may
 // share tokens with the first one.
 template <size_t kTokenTiles, size_t kRowTiles>
@@ -120,26 +149,13 @@ SDQ_AMX_INLINE void Emit(const Constants& c, const SegmentArgs& args,
 template <size_t kTokenTiles, size_t kRowTiles>
 SDQ_AMX_INLINE void Multiply(const Constants& c, const SegmentArgs& args, size_t tile,
                              size_t steps) {
-  alignas(64) uint8_t ring[kRing][kRowTiles][kTileBytes];
+  Vectors<kRowTiles> vectors(args, tile, steps);
   Sums<kTokenTiles, kRowTiles> sums[2];  // of this step and of the last one
   const size_t groups = Groups(args.bytes);
   const size_t share = (args.tokens + groups - 1) / groups;  // tokens to be emitted with a group
   const uint8_t* second_tables = args.tables + (args.tokens - kTileTokens) * args.token_stride;
-  // Where the vectors to be made come from; behind the last ones, those of the last tiles again.
-  const uint8_t* next_bits = args.bits + tile * args.tile_stride;
-  size_t next_group = 0, next_step = 0;
-  const auto expand = [&](size_t slot, size_t row_tile) SDQ_AMX_ATTR {
-    ExpandGroup(c, next_bits + row_tile * args.tile_stride + next_group * 64, args.fetch_ahead,
-                ring[slot % kRing][row_tile]);
-  };
-  const auto advance = [&]() SDQ_AMX_ATTR {
-    if (++next_group < groups) return;
-    next_group = 0;
-    if (++next_step < steps) next_bits += kRowTiles * args.tile_stride;
-  };
-  for (size_t slot = 0; slot < kAhead; ++slot) {
-    for (size_t r = 0; r < kRowTiles; ++r) expand(slot, r);
-    advance();
+  for (size_t n = 0; n < kAhead; ++n, vectors.Advance()) {
+    for (size_t r = 0; r < kRowTiles; ++r) vectors.Make(c, n, r);
   }
   size_t used = 0;
   for (size_t step = 0; step < steps; ++step) {
@@ -150,22 +166,21 @@ SDQ_AMX_INLINE void Multiply(const Constants& c, const SegmentArgs& args, size_t
     for (size_t g = 0; g < groups; ++g, ++used) {
       // The intrinsics do not tell the compiler that they read memory.
       std::atomic_signal_fence(std::memory_order_seq_cst);
-      const auto& vectors = ring[used % kRing];
       _tile_loadd(4, args.tables + g * kTileDepth, args.token_stride);
-      _tile_loadd(6, vectors[0], kTileDepth);
+      _tile_loadd(6, vectors.Of(used, 0), kTileDepth);
       _tile_dpbssd(0, 4, 6);
-      expand(used + kAhead, 0);
+      vectors.Make(c, used + kAhead, 0);
       if constexpr (kRowTiles == 2) {
-        _tile_loadd(7, vectors[1], kTileDepth);
+        _tile_loadd(7, vectors.Of(used, 1), kTileDepth);
         _tile_dpbssd(1, 4, 7);
       }
       if constexpr (kTokenTiles == 2) {
         _tile_loadd(5, second_tables + g * kTileDepth, args.token_stride);
         _tile_dpbssd(2, 5, 6);
       }
-      if constexpr (kRowTiles == 2) expand(used + kAhead, 1);
+      if constexpr (kRowTiles == 2) vectors.Make(c, used + kAhead, 1);
       if constexpr (kTokenTiles == 2 && kRowTiles == 2) _tile_dpbssd(3, 5, 7);
-      advance();
+      vectors.Advance();
       if (step > 0) {
         Emit(c, args, sums[(step - 1) % 2], tile + (step - 1) * kRowTiles, g * share,
              std::min((g + 1) * share, args.tokens));
