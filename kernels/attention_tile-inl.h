@@ -182,25 +182,47 @@ HWY_INLINE void MixFew(const float* const* weights, const typename Element::Raw*
   }
 }
 
-// The same for one query and `count` <= lanes elements.
+// The same for one query of fewer than `lanes` elements in all.
 template <class Element>
-HWY_INLINE void MixPart(const float* weights, const typename Element::Raw* values, size_t dim,
-                        size_t begin, size_t end, size_t at, size_t count, float* out) {
+HWY_INLINE void MixShort(const float* weights, const typename Element::Raw* values, size_t dim,
+                         size_t begin, size_t end, float* out) {
   const TileTag d;
-  const typename Element::Raw* v = values + begin * dim + at;
-  if (count == hn::Lanes(d)) {
-    TileVec sum = hn::LoadU(d, out + at);
-    for (size_t p = begin; p < end; ++p, v += dim) {
-      sum = hn::MulAdd(hn::Set(d, weights[p]), Element::Load(d, v), sum);
-    }
-    hn::StoreU(sum, d, out + at);
-    return;
-  }
-  TileVec sum = LoadPart<ElementF32>(d, out + at, count);
+  TileVec sum = LoadPart<ElementF32>(d, out, dim);
+  const typename Element::Raw* v = values + begin * dim;
   for (size_t p = begin; p < end; ++p, v += dim) {
-    sum = hn::MulAdd(hn::Set(d, weights[p]), LoadPart<Element>(d, v, count), sum);
+    sum = hn::MulAdd(hn::Set(d, weights[p]), LoadPart<Element>(d, v, dim), sum);
   }
-  StorePart(d, sum, out + at, count);
+  StorePart(d, sum, out, dim);
+}
+
+// The same for up to four queries and the `count` <= lanes elements before `end_element`. The
+// vector may begin before them, with elements that others have done; those are not stored.
+template <class Element, size_t kQueries>
+HWY_INLINE void MixOne(const float* const* weights, const typename Element::Raw* values, size_t dim,
+                       size_t begin, size_t end, size_t end_element, size_t count,
+                       float* const* out) {
+  const TileTag d;
+  const size_t lanes = hn::Lanes(d), at = end_element - lanes;
+  constexpr size_t kB = kQueries > 1 ? 1 : 0, kC = kQueries > 2 ? 2 : 0, kE = kQueries > 2 ? 3 : 0;
+  TileVec a = hn::LoadU(d, out[0] + at), b = hn::LoadU(d, out[kB] + at);
+  TileVec c = hn::LoadU(d, out[kC] + at), e = hn::LoadU(d, out[kE] + at);
+  const typename Element::Raw* v = values + begin * dim + at;
+  for (size_t p = begin; p < end; ++p, v += dim) {
+    const TileVec x = Element::Load(d, v);
+    a = hn::MulAdd(hn::Set(d, weights[0][p]), x, a);
+    if constexpr (kQueries > 1) b = hn::MulAdd(hn::Set(d, weights[1][p]), x, b);
+    if constexpr (kQueries > 2) c = hn::MulAdd(hn::Set(d, weights[2][p]), x, c);
+    if constexpr (kQueries > 2) e = hn::MulAdd(hn::Set(d, weights[3][p]), x, e);
+  }
+  const auto store = [&](TileVec sum, float* row) HWY_ATTR {
+    float elements[kKeyBlock / 2];
+    hn::StoreU(sum, d, elements);
+    std::copy(elements + lanes - count, elements + lanes, row + end_element - count);
+  };
+  store(a, out[0]);
+  if constexpr (kQueries > 1) store(b, out[1]);
+  if constexpr (kQueries > 2) store(c, out[2]);
+  if constexpr (kQueries > 2) store(e, out[3]);
 }
 
 // out[a] += sum over positions [begin, end) of weights[a][p] v_p, ascending.
@@ -217,10 +239,15 @@ HWY_INLINE void MixRows(const float* const* weights, const typename Element::Raw
       MixFew<Element, kQueries>(weights, values, dim, begin, end, i, out);
     }
   }
-  for (; i < dim; i += lanes) {
+  if (dim < lanes) {
     for (size_t a = 0; a < kQueries; ++a) {
-      MixPart<Element>(weights[a], values, dim, begin, end, i, std::min(lanes, dim - i), out[a]);
+      MixShort<Element>(weights[a], values, dim, begin, end, out[a]);
     }
+    return;
+  }
+  for (; i < dim; i += lanes) {
+    const size_t count = std::min(lanes, dim - i);
+    MixOne<Element, kQueries>(weights, values, dim, begin, end, i + count, count, out);
   }
 }
 
