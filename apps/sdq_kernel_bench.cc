@@ -46,10 +46,12 @@ struct StreamKernel {
   Packing packing;
   bool popcount;
   TableForm form = TableForm::kLookUp;
+  bool derived = false;  // as many samples again, made from the stored ones
 };
 constexpr StreamKernel kStreams[] = {
     {"binary", Packing::kBinary, false},
     {"tiles-binary", Packing::kBinary, false, TableForm::kTiles},
+    {"derived", Packing::kBinary, false, TableForm::kLookUp, true},
     {"planes", Packing::kTernaryPlanes, false},
     {"packed", Packing::kTernaryPacked, false},
     {"popcount-binary", Packing::kBinary, true},
@@ -124,19 +126,21 @@ void FillBytes(uint8_t* bytes, size_t count) {
 }
 
 // As the converter's second method makes them: full rotation, OSR 2 of binary samples with 8 taps,
-// OSR 5/4 of ternary ones with 5.
-kernels::MapSpec SpecOf(Packing packing, size_t columns) {
+// OSR 3/2 with as many derived ones, OSR 5/4 of ternary ones with 5.
+kernels::MapSpec SpecOf(const StreamKernel& kernel, size_t columns) {
   kernels::MapSpec spec;
   spec.columns = columns;
   // Any length has a rotation in blocks of the largest power of two that divides it.
   spec.rotation_block = columns & (~columns + 1);
   spec.decimator = kernels::Decimator::kPolyphase;
-  spec.packing = packing;
-  const bool binary = packing == Packing::kBinary;
-  spec.osr_num = binary ? 2 : 5;
-  spec.osr_den = binary ? 1 : 4;
+  spec.packing = kernel.packing;
+  const bool binary = kernel.packing == Packing::kBinary;
+  spec.osr_num = kernel.derived ? 3 : binary ? 2 : 5;
+  spec.osr_den = kernel.derived ? 2 : binary ? 1 : 4;
   spec.window = binary ? 8 : 5;
-  spec.taps = Floats(size_t{spec.osr_den} * spec.window);
+  if (kernel.derived) spec.derived = 0b100011;  // q[j] q[j - 1] q[j - 5]
+  const size_t derived_taps = kernel.derived ? spec.window - kernels::DerivedReach(spec) : 0;
+  spec.taps = Floats(spec.osr_den * (spec.window + derived_taps));
   return spec;
 }
 
@@ -237,7 +241,7 @@ class KernelBench {
 
   Status MeasureStream(const StreamKernel& kernel) {
     if (kernel.form == TableForm::kTiles && !kernels::HasTiles()) return Status::Ok();
-    const ActivationMap map(SpecOf(kernel.packing, options_.columns));
+    const ActivationMap map(SpecOf(kernel, options_.columns));
     const size_t tile_bytes = map.layout().tile_bytes();
     for (const double mb : options_.megabytes) {
       const size_t tiles = std::max<size_t>(1, size_t(mb * 1e6) / tile_bytes);

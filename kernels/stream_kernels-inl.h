@@ -145,45 +145,80 @@ HWY_INLINE void AddChunk(const uint8_t* bits, size_t tile_stride, const uint8_t*
   for (size_t tile = 0; tile < kTiles; ++tile) chunk[tile].AddTo(sums + tile * kTileRows);
 }
 
+// A segment of one plane, of kTiles tiles.
+struct Plane {
+  const uint8_t* bits;
+  size_t tile_stride;
+  size_t bytes;  // per row
+  const uint8_t* tables;
+  size_t fetch_ahead;
+};
+
 template <class Step, size_t kTiles>
-HWY_INLINE void SumPlane(const SegmentArgs& args, const uint8_t* bits, const uint8_t* tables,
-                         size_t fetch_ahead, int32_t* sums) {
-  const size_t groups = Groups(args.bytes);
+HWY_INLINE void SumPlane(const Plane& plane, int32_t* sums) {
+  const size_t groups = Groups(plane.bytes);
   const int32_t bias = -static_cast<int32_t>(groups * 4 * 2 * 128);
   std::fill(sums, sums + kTiles * kTileRows, bias);
   for (size_t g = 0; g < groups; g += EntrySums::kMostGroups) {
-    AddChunk<Step, kTiles>(bits + g * 64, args.tile_stride, tables + g * Step::kGroupBytes,
-                           std::min(EntrySums::kMostGroups, groups - g), fetch_ahead, sums);
+    AddChunk<Step, kTiles>(plane.bits + g * 64, plane.tile_stride,
+                           plane.tables + g * Step::kGroupBytes,
+                           std::min(EntrySums::kMostGroups, groups - g), plane.fetch_ahead, sums);
+  }
+}
+
+// acc[r] += scale * sums, of kTiles tiles; of both planes, if there are two, plane_stride apart.
+template <class Step, size_t kTiles>
+HWY_INLINE void AddPlanes(Plane plane, size_t plane_stride, float scale, float* acc) {
+  HWY_ALIGN int32_t sums[kTiles * kTileRows];
+  SumPlane<Step, kTiles>(plane, sums);
+  if (plane_stride != 0) {
+    plane.bits += plane_stride;
+    HWY_ALIGN int32_t minus[kTiles * kTileRows];
+    SumPlane<Step, kTiles>(plane, minus);
+    for (size_t i = 0; i < kTiles * kTileRows; ++i) sums[i] -= minus[i];
+  }
+  for (size_t i = 0; i < kTiles * kTileRows; i += kTileRows) {
+    AccumulateRows(sums + i, scale, acc + i);
   }
 }
 
 template <class Step, size_t kTiles>
-HWY_INLINE void TableTiles(const SegmentArgs& args, size_t tile, size_t token) {
-  const uint8_t* bits = args.bits + tile * args.tile_stride;
-  const uint8_t* tables = args.tables + token * args.token_stride;
-  const size_t fetch_ahead = token == 0 ? args.fetch_ahead : 0;
-  HWY_ALIGN int32_t sums[kTiles * kTileRows];
-  SumPlane<Step, kTiles>(args, bits, tables, fetch_ahead, sums);
-  if (args.plane_stride != 0) {
-    HWY_ALIGN int32_t minus[kTiles * kTileRows];
-    SumPlane<Step, kTiles>(args, bits + args.plane_stride, tables, fetch_ahead, minus);
-    for (size_t i = 0; i < kTiles * kTileRows; ++i) sums[i] -= minus[i];
-  }
-  float* acc = args.acc + token * args.acc_stride + tile * kTileRows;
-  for (size_t i = 0; i < kTiles * kTileRows; i += kTileRows) {
-    AccumulateRows(sums + i, TokenScale(args, token), acc + i);
+HWY_INLINE void SegmentTiles(const SegmentArgs& args, size_t tile) {
+  for (size_t token = 0; token < args.tokens; ++token) {
+    const Plane plane = {args.bits + tile * args.tile_stride, args.tile_stride, args.bytes,
+                         args.tables + token * args.token_stride,
+                         token == 0 ? args.fetch_ahead : 0};
+    AddPlanes<Step, kTiles>(plane, args.plane_stride, TokenScale(args, token),
+                            args.acc + token * args.acc_stride + tile * kTileRows);
   }
 }
 
 // Pairs of tiles share the loads of their tables.
 template <class Step>
-HWY_INLINE void TableSegment(const SegmentArgs& args) {
+HWY_INLINE void RunSegment(const SegmentArgs& args) {
   size_t tile = 0;
-  for (; tile + 2 <= args.tiles; tile += 2) {
-    for (size_t token = 0; token < args.tokens; ++token) TableTiles<Step, 2>(args, tile, token);
+  for (; tile + 2 <= args.tiles; tile += 2) SegmentTiles<Step, 2>(args, tile);
+  if (tile < args.tiles) SegmentTiles<Step, 1>(args, tile);
+}
+
+template <class Step, size_t kTiles>
+HWY_INLINE void TokenTiles(const TokenArgs& args, size_t tile) {
+  const uint8_t* bits = args.bits + tile * args.tile_stride;
+  float* acc = args.acc + tile * kTileRows;
+  std::fill(acc, acc + kTiles * kTileRows, 0.0f);
+  for (size_t s = 0; s < args.segments.size(); ++s) {
+    const Segment& segment = args.segments[s];
+    const Plane plane = {bits + segment.first_byte * kTileRows, args.tile_stride, segment.bytes,
+                         args.tables + args.table_offsets[s], args.fetch_ahead};
+    AddPlanes<Step, kTiles>(plane, args.plane_stride, args.scales[s], acc);
   }
-  if (tile == args.tiles) return;
-  for (size_t token = 0; token < args.tokens; ++token) TableTiles<Step, 1>(args, tile, token);
+}
+
+template <class Step>
+HWY_INLINE void RunToken(const TokenArgs& args) {
+  size_t tile = 0;
+  for (; tile + 2 <= args.tiles; tile += 2) TokenTiles<Step, 2>(args, tile);
+  if (tile < args.tiles) TokenTiles<Step, 1>(args, tile);
 }
 
 // x, with every byte's bits moved up by b and those of the byte before moved in.
@@ -251,12 +286,15 @@ void Derive(const DeriveArgs& args) {
   }
 }
 
-void NibbleSegment(const SegmentArgs& args) { TableSegment<NibbleStep>(args); }
-void TritSegment(const SegmentArgs& args) { TableSegment<TritStep>(args); }
+void NibbleSegment(const SegmentArgs& args) { RunSegment<NibbleStep>(args); }
+void TritSegment(const SegmentArgs& args) { RunSegment<TritStep>(args); }
+void NibbleToken(const TokenArgs& args) { RunToken<NibbleStep>(args); }
+void TritToken(const TokenArgs& args) { RunToken<TritStep>(args); }
 
 const StreamKernels* StreamTable() {
-  static constexpr StreamKernels kernels = {NibbleSegment, TritSegment, PopcountSegment,
-                                            PopcountTritSegment, Derive};
+  static constexpr StreamKernels kernels = {
+      NibbleSegment, TritSegment, PopcountSegment, PopcountTritSegment,
+      Derive,        NibbleToken, TritToken};
   return &kernels;
 }
 

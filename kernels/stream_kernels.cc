@@ -28,7 +28,9 @@ StreamKernels ActiveStreamKernels() {
     kernels.trits = VbmiTrits();
     kernels.arrange_trits = VbmiArrangeTrits();
     if (const DeriveKernel derive = VbmiDerive(); derive != nullptr) kernels.derive = derive;
-    kernels.pair = VbmiDerivedPair();
+    kernels.nibble_token = VbmiNibbleToken();
+    kernels.trit_token = VbmiTritToken();
+    kernels.derived_token = VbmiDerivedToken();
   }
   if (HasExtension(Extension::kAmx)) {
     kernels.tile_nibbles = AmxNibbles();
@@ -46,6 +48,12 @@ TableProduct TableProductOf(Packing packing, size_t tokens, TableForm form) {
     return {kernels.tile_nibbles, kernels.arrange_tile_nibbles};
   }
   return {kernels.nibbles, nullptr};
+}
+
+TokenKernel TokenKernelOf(Packing packing, bool derived) {
+  const StreamKernels kernels = ActiveStreamKernels();
+  if (packing == Packing::kTernaryPacked) return kernels.trit_token;
+  return derived ? kernels.derived_token : kernels.nibble_token;
 }
 
 }  // namespace sdq::kernels

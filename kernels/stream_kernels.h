@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "kernels/stream_layout.h"
 #include "kernels/table_form.h"
@@ -47,29 +48,38 @@ struct DeriveArgs {
 
 using DeriveKernel = void (*)(const DeriveArgs& args);
 
-// A segment and the one of its derived samples, for one token: for all rows
-//   acc = (acc + scale * float(integer sum)) + derived_scale * float(integer sum of derived
-//   samples).
-struct DerivedPairArgs {
-  SegmentArgs stored;  // binary; 64 bytes before the bits are readable if !first
-  bool first = false;  // the row begins here, as in DeriveArgs
-  uint32_t derived = 0;
-  const uint8_t* derived_tables = nullptr;
-  float derived_scale = 0;
+// One token and all segments of a block, `tiles` x 16 rows: with the segments in their order,
+//   acc[tile * 16 + row] = sum of scale * float(integer sum).
+// Reads up to 63 bytes behind the bits.
+struct TokenArgs {
+  const uint8_t* bits = nullptr;  // the first tile
+  size_t tile_stride = 0;         // bytes
+  size_t plane_stride = 0;        // as in SegmentArgs
+  std::span<const Segment> segments;
+  const uint8_t* tables = nullptr;        // the token's
+  const size_t* table_offsets = nullptr;  // from there to those of each segment
+  const float* scales = nullptr;          // of each segment
+  uint32_t derived = 0;                   // MapSpec::derived
+  size_t tiles = 0;
+  float* acc = nullptr;
+  size_t fetch_ahead = 0;  // as in SegmentArgs
 };
 
-using DerivedPairKernel = void (*)(const DerivedPairArgs& args);
+using TokenKernel = void (*)(const TokenArgs& args);
 
 // From the order of a segment's tables in kernels/README.md to a kernel's own, in place.
 using TableArrangement = void (*)(size_t groups, uint8_t* tables);
 
 struct StreamKernels {
-  SegmentKernel nibbles;             // tables, binary or two planes
-  SegmentKernel trits;               // tables, packed trits
-  SegmentKernel popcount;            // bit-planes, binary or two planes
-  SegmentKernel popcount_trits;      // bit-planes, packed trits
-  DeriveKernel derive;               // binary
-  DerivedPairKernel pair = nullptr;  // tables, binary; null: derive, then nibbles
+  SegmentKernel nibbles;         // tables, binary or two planes
+  SegmentKernel trits;           // tables, packed trits
+  SegmentKernel popcount;        // bit-planes, binary or two planes
+  SegmentKernel popcount_trits;  // bit-planes, packed trits
+  DeriveKernel derive;           // binary
+  // The same tables. Null: segment by segment, deriving what is derived.
+  TokenKernel nibble_token = nullptr;
+  TokenKernel trit_token = nullptr;
+  TokenKernel derived_token = nullptr;  // binary with derived samples
   // What `trits` expects of its tables; null: nothing.
   TableArrangement arrange_trits = nullptr;
   // Tables, binary, kLeastTileTokens to kMostTileTokens tokens, on a unit that multiplies tiles;
@@ -89,6 +99,8 @@ struct TableProduct {
   TableArrangement arrange;
 };
 TableProduct TableProductOf(Packing packing, size_t tokens, TableForm form);
+// How it multiplies one token's look-up tables; may be null.
+TokenKernel TokenKernelOf(Packing packing, bool derived);
 
 // Table kernels with AVX-512 VBMI and VNNI (stream_kernels_vbmi.cc); x86-64 only.
 SegmentKernel VbmiNibbles();
@@ -96,7 +108,9 @@ SegmentKernel VbmiTrits();
 TableArrangement VbmiArrangeTrits();
 // Null without GFNI, which the first processors with VBMI lack.
 DeriveKernel VbmiDerive();
-DerivedPairKernel VbmiDerivedPair();
+TokenKernel VbmiDerivedToken();
+TokenKernel VbmiNibbleToken();
+TokenKernel VbmiTritToken();
 
 // On the tile unit (stream_kernels_amx.cc); needs TileUnitGranted(), x86-64 only.
 SegmentKernel AmxNibbles();

@@ -29,6 +29,14 @@ constexpr int kAndOr = 0xEA;
 // x | (y & ~mask)
 constexpr int kOrAndNot = 0xF4;
 
+// Sums of 32 bits, of sixteen rows. GCC moves accumulators about needlessly unless their type says
+// what they hold.
+typedef int Int32s __attribute__((vector_size(64)));
+
+SDQ_VBMI_INLINE Int32s AddEntries(Int32s sum, __m512i entries, __m512i ones) {
+  return (Int32s)_mm512_dpbusd_epi32((__m512i)sum, entries, ones);
+}
+
 struct Constants {
   __m512i by_row;   // output byte 4 r + j = input byte 16 j + r
   __m512i pattern;  // 16 j
@@ -50,10 +58,16 @@ struct TritParts {
 };
 constexpr TritParts kTritParts;
 
+struct RowOrder {
+  alignas(64) uint8_t of[64];
+  constexpr RowOrder() : of{} {
+    for (size_t i = 0; i < 64; ++i) of[i] = static_cast<uint8_t>(i % 4 * 16 + i / 4);
+  }
+};
+constexpr RowOrder kByRow;
+
 SDQ_VBMI_INLINE Constants MakeConstants() {
-  alignas(64) uint8_t order[64];
-  for (size_t i = 0; i < 64; ++i) order[i] = static_cast<uint8_t>(i % 4 * 16 + i / 4);
-  return {_mm512_load_si512(order),
+  return {_mm512_load_si512(kByRow.of),
           _mm512_set1_epi32(0x30201000),
           _mm512_set1_epi8(1),
           _mm512_set1_epi8(15),
@@ -78,11 +92,11 @@ struct NibbleStep {
     low = _mm512_ternarylogic_epi32(x, c.low_nibble, c.pattern, kAndOr);
     high = _mm512_ternarylogic_epi32(_mm512_srli_epi16(x, 4), c.low_nibble, c.pattern, kAndOr);
   }
-  SDQ_VBMI_INLINE __m512i Add(const Constants& c, const uint8_t* tables, __m512i sum) const {
+  SDQ_VBMI_INLINE Int32s Add(const Constants& c, const uint8_t* tables, Int32s sum) const {
     const __m512i t0 = _mm512_loadu_si512(tables);
     const __m512i t1 = _mm512_loadu_si512(tables + 64);
-    sum = _mm512_dpbusd_epi32(sum, _mm512_permutexvar_epi8(low, t0), c.ones);
-    return _mm512_dpbusd_epi32(sum, _mm512_permutexvar_epi8(high, t1), c.ones);
+    sum = AddEntries(sum, _mm512_permutexvar_epi8(low, t0), c.ones);
+    return AddEntries(sum, _mm512_permutexvar_epi8(high, t1), c.ones);
   }
 };
 
@@ -101,12 +115,12 @@ struct TritStep {
     const __m512i rest = _mm512_ternarylogic_epi32(x, c.low_bits, c.pattern, kAndOr);
     low = _mm512_ternarylogic_epi32(rest, parts, c.high_bits, kOrAndNot);
   }
-  SDQ_VBMI_INLINE __m512i Add(const Constants& c, const uint8_t* tables, __m512i sum) const {
+  SDQ_VBMI_INLINE Int32s Add(const Constants& c, const uint8_t* tables, Int32s sum) const {
     const __m512i t0 = _mm512_loadu_si512(tables);
     const __m512i t1 = _mm512_loadu_si512(tables + 64);
     const __m512i t2 = _mm512_loadu_si512(tables + 128);
-    sum = _mm512_dpbusd_epi32(sum, _mm512_permutex2var_epi8(t0, low, t1), c.ones);
-    return _mm512_dpbusd_epi32(sum, _mm512_permutexvar_epi8(high, t2), c.ones);
+    sum = AddEntries(sum, _mm512_permutex2var_epi8(t0, low, t1), c.ones);
+    return AddEntries(sum, _mm512_permutexvar_epi8(high, t2), c.ones);
   }
 };
 
@@ -119,50 +133,72 @@ SDQ_VBMI_ATTR void ArrangeTrits(size_t groups, uint8_t* tables) {
   }
 }
 
-// sums[tile * kTokens + token] of one plane; entries are biased by 128.
+// A segment of one plane, of the first of some tiles and tokens.
+struct Plane {
+  const uint8_t* bits;
+  size_t tile_stride;
+  size_t bytes;  // per row
+  const uint8_t* tables;
+  size_t token_stride;
+  size_t fetch_ahead;
+};
+
+// sums[tile * kTokens + token]; entries are biased by 128.
 template <class Step, size_t kTiles, size_t kTokens>
-SDQ_VBMI_INLINE void SumPlane(const Constants& c, const SegmentArgs& args, const uint8_t* bits,
-                              const uint8_t* tables, size_t fetch_ahead, __m512i* sums) {
-  const size_t groups = Groups(args.bytes);
-  const __m512i bias = _mm512_set1_epi32(-static_cast<int>(groups * 4 * 2 * 128));
-  __m512i acc[kTiles * kTokens];
+SDQ_VBMI_INLINE void SumPlane(const Constants& c, const Plane& plane, Int32s* sums) {
+  const size_t groups = Groups(plane.bytes);
+  const Int32s bias = Int32s{} - static_cast<int>(groups * 4 * 2 * 128);
+  Int32s acc[kTiles * kTokens];
   for (size_t i = 0; i < kTiles * kTokens; ++i) acc[i] = bias;
   for (size_t g = 0; g < groups; ++g) {
 #pragma GCC unroll 4
     for (size_t tile = 0; tile < kTiles; ++tile) {
-      const uint8_t* at = bits + tile * args.tile_stride + g * 64;
-      FetchBits(at, fetch_ahead);
+      const uint8_t* at = plane.bits + tile * plane.tile_stride + g * 64;
+      FetchBits(at, plane.fetch_ahead);
       Step step;
       step.Index(c, at);
 #pragma GCC unroll 8
       for (size_t token = 0; token < kTokens; ++token) {
-        __m512i& sum = acc[tile * kTokens + token];
-        sum = step.Add(c, tables + token * args.token_stride + g * Step::kGroupBytes, sum);
+        Int32s& sum = acc[tile * kTokens + token];
+        sum = step.Add(c, plane.tables + token * plane.token_stride + g * Step::kGroupBytes, sum);
       }
     }
   }
   for (size_t i = 0; i < kTiles * kTokens; ++i) sums[i] = acc[i];
 }
 
+// Both planes, if there are two: plane_stride bytes apart.
+template <class Step, size_t kTiles, size_t kTokens>
+SDQ_VBMI_INLINE void SumPlanes(const Constants& c, Plane plane, size_t plane_stride, Int32s* sums) {
+  SumPlane<Step, kTiles, kTokens>(c, plane, sums);
+  if (plane_stride == 0) return;
+  plane.bits += plane_stride;
+  Int32s minus[kTiles * kTokens];
+  SumPlane<Step, kTiles, kTokens>(c, plane, minus);
+  for (size_t i = 0; i < kTiles * kTokens; ++i) sums[i] = sums[i] - minus[i];
+}
+
+SDQ_VBMI_INLINE __m512 Scaled(float scale, Int32s sums) {
+  return _mm512_mul_ps(_mm512_set1_ps(scale), _mm512_cvtepi32_ps((__m512i)sums));
+}
+
 template <class Step, size_t kTiles, size_t kTokens>
 SDQ_VBMI_INLINE void SumTiles(const Constants& c, const SegmentArgs& args, size_t tile,
                               size_t token) {
-  const uint8_t* bits = args.bits + tile * args.tile_stride;
-  const uint8_t* tables = args.tables + token * args.token_stride;
-  const size_t fetch_ahead = token == 0 ? args.fetch_ahead : 0;
-  __m512i sums[kTiles * kTokens];
-  SumPlane<Step, kTiles, kTokens>(c, args, bits, tables, fetch_ahead, sums);
-  if (args.plane_stride != 0) {
-    __m512i minus[kTiles * kTokens];
-    SumPlane<Step, kTiles, kTokens>(c, args, bits + args.plane_stride, tables, fetch_ahead, minus);
-    for (size_t i = 0; i < kTiles * kTokens; ++i) sums[i] = _mm512_sub_epi32(sums[i], minus[i]);
-  }
+  const Plane plane = {args.bits + tile * args.tile_stride,
+                       args.tile_stride,
+                       args.bytes,
+                       args.tables + token * args.token_stride,
+                       args.token_stride,
+                       token == 0 ? args.fetch_ahead : 0};
+  Int32s sums[kTiles * kTokens];
+  SumPlanes<Step, kTiles, kTokens>(c, plane, args.plane_stride, sums);
   for (size_t t = 0; t < kTokens; ++t) {
-    const __m512 scale = _mm512_set1_ps(TokenScale(args, token + t));
+    const float scale = TokenScale(args, token + t);
     for (size_t i = 0; i < kTiles; ++i) {
       float* acc = args.acc + (token + t) * args.acc_stride + (tile + i) * 16;
-      const __m512 product = _mm512_mul_ps(scale, _mm512_cvtepi32_ps(sums[i * kTokens + t]));
-      _mm512_storeu_ps(acc, _mm512_add_ps(_mm512_loadu_ps(acc), product));
+      _mm512_storeu_ps(acc,
+                       _mm512_add_ps(_mm512_loadu_ps(acc), Scaled(scale, sums[i * kTokens + t])));
     }
   }
 }
@@ -170,7 +206,7 @@ SDQ_VBMI_INLINE void SumTiles(const Constants& c, const SegmentArgs& args, size_
 // Sixteen 32-bit sums' registers at most: 4 tiles x 1 token (decode) or 2 tiles x 8 tokens, whose
 // tables of a segment leave room for the tiles' bits in the first cache.
 template <class Step>
-SDQ_VBMI_INLINE void Segment(const SegmentArgs& args) {
+SDQ_VBMI_INLINE void RunSegment(const SegmentArgs& args) {
   const Constants c = MakeConstants();
   size_t token = 0;
   for (; token + 8 <= args.tokens; token += 8) {
@@ -190,27 +226,57 @@ SDQ_VBMI_INLINE void Segment(const SegmentArgs& args) {
   }
 }
 
-SDQ_VBMI_ATTR void NibbleSegment(const SegmentArgs& args) { Segment<NibbleStep>(args); }
-SDQ_VBMI_ATTR void TritSegment(const SegmentArgs& args) { Segment<TritStep>(args); }
+// All segments of kTiles tiles, for one token.
+template <class Step, size_t kTiles>
+SDQ_VBMI_INLINE void TokenTiles(const Constants& c, const TokenArgs& args, size_t tile) {
+  const uint8_t* bits = args.bits + tile * args.tile_stride;
+  __m512 acc[kTiles];
+  for (__m512& a : acc) a = _mm512_setzero_ps();
+  for (size_t s = 0; s < args.segments.size(); ++s) {
+    const Segment& segment = args.segments[s];
+    const Plane plane = {bits + segment.first_byte * kTileRows,
+                         args.tile_stride,
+                         segment.bytes,
+                         args.tables + args.table_offsets[s],
+                         0,
+                         args.fetch_ahead};
+    Int32s sums[kTiles];
+    SumPlanes<Step, kTiles, 1>(c, plane, args.plane_stride, sums);
+    for (size_t i = 0; i < kTiles; ++i) {
+      acc[i] = _mm512_add_ps(acc[i], Scaled(args.scales[s], sums[i]));
+    }
+  }
+  for (size_t i = 0; i < kTiles; ++i) _mm512_storeu_ps(args.acc + (tile + i) * kTileRows, acc[i]);
+}
+
+template <class Step>
+SDQ_VBMI_INLINE void RunToken(const TokenArgs& args) {
+  const Constants c = MakeConstants();
+  size_t tile = 0;
+  for (; tile + 4 <= args.tiles; tile += 4) TokenTiles<Step, 4>(c, args, tile);
+  for (; tile < args.tiles; ++tile) TokenTiles<Step, 1>(c, args, tile);
+}
+
+SDQ_VBMI_ATTR void NibbleToken(const TokenArgs& args) { RunToken<NibbleStep>(args); }
+SDQ_VBMI_ATTR void TritToken(const TokenArgs& args) { RunToken<TritStep>(args); }
+SDQ_VBMI_ATTR void NibbleSegment(const SegmentArgs& args) { RunSegment<NibbleStep>(args); }
+SDQ_VBMI_ATTR void TritSegment(const SegmentArgs& args) { RunSegment<TritStep>(args); }
 
 // Derived bits are linear in the bits of a byte and of the one before: two affine maps over GF(2).
-// Row i of a map, in byte 7 - i, names the bits whose sum is bit i.
+// Byte 7 - i of a map names the bits whose sum is bit i; what `derived` names lies so many bits
+// back.
 struct DerivedMaps {
   uint64_t of_byte = 0, of_before = 0;
 };
 
 DerivedMaps MapsOf(uint32_t derived) {
+  uint64_t back = 0;  // bits of the two bytes that bit 7 of the second is made from
+  for (unsigned b = 0; b < 8; ++b) back |= uint64_t{derived >> b & 1} << (15 - b);
   DerivedMaps maps;
-  for (unsigned i = 0; i < 8; ++i) {
-    const unsigned shift = 8 * (7 - i);
-    for (unsigned b = 0; b < 8; ++b) {
-      if ((derived >> b & 1) == 0) continue;
-      if (b <= i) {
-        maps.of_byte |= uint64_t{1} << (shift + i - b);
-      } else {
-        maps.of_before |= uint64_t{1} << (shift + 8 + i - b);
-      }
-    }
+  for (unsigned k = 0; k < 8; ++k) {
+    const uint64_t bits = back >> k;
+    maps.of_byte |= (bits >> 8) << (8 * k);
+    maps.of_before |= (bits & 255) << (8 * k);
   }
   return maps;
 }
@@ -257,56 +323,70 @@ SDQ_GFNI_ATTR void DeriveBytes(const DeriveArgs& args) {
   }
 }
 
-// Both segments of kTiles tiles. The four bytes of a row are one 32-bit lane here, so that the byte
-// before each comes with a shift, and nothing is stored between the two look-ups.
+// A stored segment and the one of its derived samples. The four bytes of a row are one 32-bit lane
+// here, so that the byte before each comes with a shift, and nothing is stored between the two
+// look-ups. previous: the last four bytes of the rows so far.
 template <size_t kTiles>
-SDQ_GFNI_ATTR __attribute__((always_inline)) inline void PairTiles(const Constants& c,
-                                                                   const DeriveConstants& d,
-                                                                   const DerivedPairArgs& args,
-                                                                   size_t tile) {
-  const SegmentArgs& stored = args.stored;
-  const uint8_t* bits = stored.bits + tile * stored.tile_stride;
-  const size_t groups = Groups(stored.bytes);
-  const __m512i bias = _mm512_set1_epi32(-static_cast<int>(groups * 4 * 2 * 128));
-  __m512i sum[kTiles], derived_sum[kTiles], previous[kTiles];
-  for (size_t i = 0; i < kTiles; ++i) {
-    sum[i] = derived_sum[i] = bias;
-    previous[i] =
-        args.first ? _mm512_setzero_si512() : LoadRows(c, bits + i * stored.tile_stride - 64);
-  }
+SDQ_GFNI_ATTR __attribute__((always_inline)) inline void SumPair(
+    const Constants& c, const DeriveConstants& d, const Plane& plane, const uint8_t* derived_tables,
+    __m512i* previous, Int32s* sums, Int32s* derived_sums) {
+  const size_t groups = Groups(plane.bytes);
+  const Int32s bias = Int32s{} - static_cast<int>(groups * 4 * 2 * 128);
+  for (size_t i = 0; i < kTiles; ++i) sums[i] = derived_sums[i] = bias;
   for (size_t g = 0; g < groups; ++g) {
-    const uint8_t* tables = stored.tables + g * NibbleStep::kGroupBytes;
-    const uint8_t* derived_tables = args.derived_tables + g * NibbleStep::kGroupBytes;
+    const size_t table = g * NibbleStep::kGroupBytes;
 #pragma GCC unroll 4
     for (size_t i = 0; i < kTiles; ++i) {
-      const uint8_t* at = bits + i * stored.tile_stride + g * 64;
-      FetchBits(at, stored.fetch_ahead);
+      const uint8_t* at = plane.bits + i * plane.tile_stride + g * 64;
+      FetchBits(at, plane.fetch_ahead);
       const __m512i x = LoadRows(c, at);
       NibbleStep step;
       step.IndexRows(c, x);
-      sum[i] = step.Add(c, tables, sum[i]);
+      sums[i] = step.Add(c, plane.tables + table, sums[i]);
       step.IndexRows(c, Derive(d, x, _mm512_shldi_epi32(x, previous[i], 8)));
-      derived_sum[i] = step.Add(c, derived_tables, derived_sum[i]);
+      derived_sums[i] = step.Add(c, derived_tables + table, derived_sums[i]);
       previous[i] = x;
     }
   }
-  const __m512 scale = _mm512_set1_ps(TokenScale(stored, 0));
-  const __m512 derived_scale = _mm512_set1_ps(args.derived_scale);
-  for (size_t i = 0; i < kTiles; ++i) {
-    float* acc = stored.acc + (tile + i) * 16;
-    const __m512 y =
-        _mm512_add_ps(_mm512_loadu_ps(acc), _mm512_mul_ps(scale, _mm512_cvtepi32_ps(sum[i])));
-    const __m512 derived = _mm512_mul_ps(derived_scale, _mm512_cvtepi32_ps(derived_sum[i]));
-    _mm512_storeu_ps(acc, _mm512_add_ps(y, derived));
-  }
 }
 
-SDQ_GFNI_ATTR void PairSegment(const DerivedPairArgs& args) {
+template <size_t kTiles>
+SDQ_GFNI_ATTR __attribute__((always_inline)) inline void DerivedTokenTiles(const Constants& c,
+                                                                           const DeriveConstants& d,
+                                                                           const TokenArgs& args,
+                                                                           size_t tile) {
+  const uint8_t* bits = args.bits + tile * args.tile_stride;
+  __m512 acc[kTiles];
+  __m512i previous[kTiles];
+  for (size_t i = 0; i < kTiles; ++i) {
+    acc[i] = _mm512_setzero_ps();
+    previous[i] = _mm512_setzero_si512();
+  }
+  for (size_t s = 0; s < args.segments.size(); s += 2) {
+    const Segment& segment = args.segments[s];
+    const Plane plane = {bits + segment.first_byte * kTileRows,
+                         args.tile_stride,
+                         segment.bytes,
+                         args.tables + args.table_offsets[s],
+                         0,
+                         args.fetch_ahead};
+    Int32s sums[kTiles], derived_sums[kTiles];
+    SumPair<kTiles>(c, d, plane, args.tables + args.table_offsets[s + 1], previous, sums,
+                    derived_sums);
+    for (size_t i = 0; i < kTiles; ++i) {
+      acc[i] = _mm512_add_ps(acc[i], Scaled(args.scales[s], sums[i]));
+      acc[i] = _mm512_add_ps(acc[i], Scaled(args.scales[s + 1], derived_sums[i]));
+    }
+  }
+  for (size_t i = 0; i < kTiles; ++i) _mm512_storeu_ps(args.acc + (tile + i) * kTileRows, acc[i]);
+}
+
+SDQ_GFNI_ATTR void DerivedToken(const TokenArgs& args) {
   const Constants c = MakeConstants();
   const DeriveConstants d = MakeDeriveConstants(args.derived);
   size_t tile = 0;
-  for (; tile + 4 <= args.stored.tiles; tile += 4) PairTiles<4>(c, d, args, tile);
-  for (; tile < args.stored.tiles; ++tile) PairTiles<1>(c, d, args, tile);
+  for (; tile + 4 <= args.tiles; tile += 4) DerivedTokenTiles<4>(c, d, args, tile);
+  for (; tile < args.tiles; ++tile) DerivedTokenTiles<1>(c, d, args, tile);
 }
 
 bool HasGfni() { return __builtin_cpu_supports("gfni") && __builtin_cpu_supports("avx512vbmi2"); }
@@ -314,7 +394,9 @@ bool HasGfni() { return __builtin_cpu_supports("gfni") && __builtin_cpu_supports
 }  // namespace
 
 DeriveKernel VbmiDerive() { return HasGfni() ? DeriveBytes : nullptr; }
-DerivedPairKernel VbmiDerivedPair() { return HasGfni() ? PairSegment : nullptr; }
+TokenKernel VbmiDerivedToken() { return HasGfni() ? DerivedToken : nullptr; }
+TokenKernel VbmiNibbleToken() { return NibbleToken; }
+TokenKernel VbmiTritToken() { return TritToken; }
 SegmentKernel VbmiNibbles() { return NibbleSegment; }
 SegmentKernel VbmiTrits() { return TritSegment; }
 TableArrangement VbmiArrangeTrits() { return ArrangeTrits; }

@@ -31,8 +31,8 @@ struct Operand {
   const size_t* segment_offset = nullptr;  // from the token's start
   SegmentKernel kernel = nullptr;
   DeriveKernel derive = nullptr;
-  DerivedPairKernel pair = nullptr;  // may be null
-  uint32_t derived = 0;              // MapSpec::derived
+  TokenKernel token_kernel = nullptr;  // of one token; may be null
+  uint32_t derived = 0;                // MapSpec::derived
 
   const float* Header(size_t token) const {
     return reinterpret_cast<const float*>(data + token * token_bytes);
@@ -52,6 +52,120 @@ float RowMean(const StreamMatrix& w, size_t index) {
   return w.mean_base * F32FromF16(w.means_f16[index]);
 }
 
+// Row factors of up to kBatchTiles tiles.
+using BlockFactors = float[kBatchTiles * kTileRows];
+
+// base times f16 values. Gathered first, so that the conversion, which decides nothing (the values
+// are finite), runs in vectors.
+void Widen(const uint16_t* f16, size_t stride, size_t rows, float base, float* out) {
+  uint32_t halves[kBatchTiles * kTileRows];
+  for (size_t r = 0; r < rows; ++r) halves[r] = f16[r * stride];
+  for (size_t r = 0; r < rows; ++r) {
+    const float magnitude = std::bit_cast<float>((halves[r] & 0x7fffu) << 13) * 0x1p112f;
+    const uint32_t sign = (halves[r] & 0x8000u) << 16;
+    out[r] = base * std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign);
+  }
+}
+
+// Scales and, if there are any, means of rows from element `first` on.
+void WidenFactors(const StreamMatrix& w, size_t first, size_t stride, size_t rows, float* scales,
+                  float* means) {
+  Widen(w.scales_f16 + first, stride, rows, w.scale_base, scales);
+  if (w.means_f16 != nullptr) Widen(w.means_f16 + first, stride, rows, w.mean_base, means);
+}
+
+// The sum of a token's block sums, for rows with one mean.
+float SumOfBlocks(const StreamLayout& layout, const float* header) {
+  float sum = 0.0f;
+  for (size_t b = 0; b < layout.blocks; ++b) sum += header[layout.segments.size() + b];
+  return sum;
+}
+
+// From a token's `tiles` tiles to those behind them.
+size_t TokenFetchAhead(const StreamLayout& layout, size_t tiles, bool more) {
+  return more ? std::min(tiles * layout.tile_bytes(), kMostAhead) : 0;
+}
+
+// One token and up to kDecodeTiles tiles: the kernel takes all segments of a block at once.
+class TokenTiles {
+ public:
+  TokenTiles(const StreamMatrix& w, const StreamLayout& layout, const Operand& operand,
+             size_t first_tile, size_t tiles)
+      : w_(w),
+        layout_(layout),
+        header_(operand.Header(0)),
+        kernel_(operand.token_kernel),
+        offsets_(operand.segment_offset),
+        first_row_(first_tile * kTileRows),
+        rows_(std::min(tiles * kTileRows, w.rows - first_row_)) {
+    args_.bits = w.bits + first_tile * layout.tile_bytes();
+    args_.tile_stride = layout.tile_bytes();
+    args_.plane_stride = layout.planes == 2 ? layout.row_bytes * kTileRows : 0;
+    args_.tables = operand.data;
+    args_.derived = operand.derived;
+    args_.tiles = tiles;
+    args_.acc = acc_;
+  }
+
+  // fetch_ahead: SegmentArgs. y: of the first row.
+  void Run(size_t fetch_ahead, float* y) {
+    args_.fetch_ahead = fetch_ahead;
+    if (w_.per_block) {
+      RunBlocks(y);
+    } else {
+      RunRows(y);
+    }
+    if (w_.bias == nullptr) return;
+    for (size_t r = 0; r < rows_; ++r) y[r] += w_.bias[first_row_ + r];
+  }
+
+ private:
+  using Rows = float[kDecodeTiles * kTileRows];
+
+  void RunSegments(size_t first, size_t end) {
+    args_.segments = std::span(layout_.segments).subspan(first, end - first);
+    args_.table_offsets = offsets_ + first;
+    args_.scales = header_ + first;
+    kernel_(args_);
+  }
+
+  void RunRows(float* y) {
+    Rows scales, means;
+    WidenFactors(w_, first_row_, 1, rows_, scales, means);
+    RunSegments(0, layout_.segments.size());
+    for (size_t r = 0; r < rows_; ++r) y[r] = scales[r] * acc_[r];
+    if (w_.means_f16 == nullptr) return;
+    const float sum = SumOfBlocks(layout_, header_);
+    for (size_t r = 0; r < rows_; ++r) y[r] += means[r] * sum;
+  }
+
+  // y = sum over the blocks of scale * acc + mean * (sum of u).
+  void RunBlocks(float* y) {
+    const std::vector<Segment>& segments = layout_.segments;
+    Rows scales, means, total = {};
+    for (size_t first = 0, end = 0; first < segments.size(); first = end) {
+      const size_t block = segments[first].block;
+      while (end < segments.size() && segments[end].block == block) ++end;
+      RunSegments(first, end);
+      WidenFactors(w_, first_row_ * layout_.blocks + block, layout_.blocks, rows_, scales, means);
+      for (size_t r = 0; r < rows_; ++r) total[r] += scales[r] * acc_[r];
+      if (w_.means_f16 == nullptr) continue;
+      const float sum = header_[segments.size() + block];
+      for (size_t r = 0; r < rows_; ++r) total[r] += means[r] * sum;
+    }
+    std::copy(total, total + rows_, y);
+  }
+
+  const StreamMatrix& w_;
+  const StreamLayout& layout_;
+  const float* header_;
+  TokenKernel kernel_;
+  const size_t* offsets_;
+  size_t first_row_, rows_;
+  TokenArgs args_;
+  alignas(64) Rows acc_;
+};
+
 // Up to kBatchTiles tiles x kBatchTokens tokens.
 class TileBatch {
  public:
@@ -70,20 +184,14 @@ class TileBatch {
   void Run(const Output& out, bool more) {
     Clear(acc_);
     if (w_.per_block) Clear(total_);
-    // One token: a segment and its derived one at once, if the target has a kernel for that.
-    const bool pairs = tokens_ == 1 && operand_.derived != 0 && operand_.pair != nullptr;
     for (size_t s = 0; s < layout_.segments.size(); ++s) {
-      if (pairs) {
-        RunPair(s++, more);
-      } else {
-        RunSegment(s, more);
-      }
+      RunSegment(s, more);
       const size_t block = layout_.segments[s].block;
       const bool last = s + 1 == layout_.segments.size() || layout_.segments[s + 1].block != block;
       if (w_.per_block && last) FinishBlock(block);
     }
     BlockFactors scales, means;
-    if (!w_.per_block) WidenFactors(first_tile_ * kTileRows, 1, scales, means);
+    if (!w_.per_block) WidenFactors(w_, first_tile_ * kTileRows, 1, rows_, scales, means);
     for (size_t t = 0; t < tokens_; ++t) {
       float* y = out.y + (first_token_ + t) * out.stride + first_tile_ * kTileRows;
       if (w_.per_block) {
@@ -98,7 +206,6 @@ class TileBatch {
   }
 
  private:
-  using BlockFactors = float[kBatchTiles * kTileRows];
   // A token's sums are not a power of two apart, which would put all tokens' into few sets of the
   // first cache.
   static constexpr size_t kSumStride = kBatchTiles * kTileRows + 16;
@@ -139,21 +246,6 @@ class TileBatch {
     return args;
   }
 
-  // Segment s, of stored samples, and the next one, of what is derived from them.
-  void RunPair(size_t s, bool more) {
-    DerivedPairArgs args;
-    args.stored = ArgsOf(s);
-    args.first = layout_.segments[s].position == 0;
-    args.derived = operand_.derived;
-    args.derived_tables =
-        operand_.data + first_token_ * operand_.token_bytes + operand_.segment_offset[s + 1];
-    args.derived_scale = operand_.Header(first_token_)[s + 1];
-    args.stored.tiles = tiles_;
-    args.stored.acc = acc_[0];
-    args.stored.fetch_ahead = FetchAhead(s, 0, more);
-    operand_.pair(args);
-  }
-
   void RunSegment(size_t s, bool more) {
     const Segment& segment = layout_.segments[s];
     SegmentArgs args = ArgsOf(s);
@@ -178,7 +270,7 @@ class TileBatch {
   size_t FetchAhead(size_t s, size_t tile, bool more) const {
     const size_t tile_bytes = layout_.tile_bytes();
     if (first_token_ != 0) return 0;
-    if (tokens_ == 1) return more ? std::min(tiles_ * tile_bytes, kMostAhead) : 0;
+    if (tokens_ == 1) return TokenFetchAhead(layout_, tiles_, more);
     if (tile + kCachedTiles < tiles_) return kCachedTiles * tile_bytes;
     const size_t here = layout_.segments[s].first_byte * kTileRows;
     const size_t next = operand_.derived != 0 ? s + 2 : s + 1;  // that is stored
@@ -191,7 +283,8 @@ class TileBatch {
   // total += scale * acc + mean * (sum of u), and acc = 0.
   void FinishBlock(size_t block) {
     BlockFactors scales, means;
-    WidenFactors(first_tile_ * kTileRows * layout_.blocks + block, layout_.blocks, scales, means);
+    WidenFactors(w_, first_tile_ * kTileRows * layout_.blocks + block, layout_.blocks, rows_,
+                 scales, means);
     for (size_t t = 0; t < tokens_; ++t) {
       for (size_t r = 0; r < rows_; ++r) total_[t][r] += scales[r] * acc_[t][r];
       if (w_.means_f16 != nullptr) {
@@ -202,30 +295,10 @@ class TileBatch {
     Clear(acc_);
   }
 
-  // Scales and, if there are any, means of the rows, from element `first` on.
-  void WidenFactors(size_t first, size_t stride, BlockFactors& scales, BlockFactors& means) const {
-    Widen(w_.scales_f16 + first, stride, w_.scale_base, scales);
-    if (w_.means_f16 != nullptr) Widen(w_.means_f16 + first, stride, w_.mean_base, means);
-  }
-
-  // base times the rows' f16 values. Gathered first, so that the conversion, which decides nothing
-  // (the values are finite), runs in vectors.
-  void Widen(const uint16_t* f16, size_t stride, float base, BlockFactors& out) const {
-    uint32_t halves[kBatchTiles * kTileRows];
-    for (size_t r = 0; r < rows_; ++r) halves[r] = f16[r * stride];
-    for (size_t r = 0; r < rows_; ++r) {
-      const float magnitude = std::bit_cast<float>((halves[r] & 0x7fffu) << 13) * 0x1p112f;
-      const uint32_t sign = (halves[r] & 0x8000u) << 16;
-      out[r] = base * std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign);
-    }
-  }
-
   void FinishRows(size_t t, const BlockFactors& scales, const BlockFactors& means, float* y) const {
     for (size_t r = 0; r < rows_; ++r) y[r] = scales[r] * acc_[t][r];
     if (w_.means_f16 == nullptr) return;
-    const float* block_sums = operand_.Header(first_token_ + t) + layout_.segments.size();
-    float sum = 0.0f;
-    for (size_t b = 0; b < layout_.blocks; ++b) sum += block_sums[b];
+    const float sum = SumOfBlocks(layout_, operand_.Header(first_token_ + t));
     for (size_t r = 0; r < rows_; ++r) y[r] += means[r] * sum;
   }
 
@@ -243,6 +316,14 @@ size_t TileGroups(const StreamMatrix& w) { return (Tiles(w) + kDecodeTiles - 1) 
 void ProductTiles(const StreamLayout& layout, const Operand& operand, const StreamOutput& out,
                   size_t tokens, size_t begin, size_t end) {
   const size_t step = tokens == 1 ? kDecodeTiles : kBatchTiles;
+  if (tokens == 1 && operand.token_kernel != nullptr) {
+    for (size_t tile = begin; tile < end; tile += step) {
+      const size_t tiles = std::min(step, end - tile);
+      TokenTiles(*out.matrix, layout, operand, tile, tiles)
+          .Run(TokenFetchAhead(layout, tiles, tile + step < end), out.y + tile * kTileRows);
+    }
+    return;
+  }
   // Of about the same size: none is too small for a kernel that suits all tokens together.
   const size_t batches = (tokens + kBatchTokens - 1) / kBatchTokens;
   for (size_t tile = begin; tile < end; tile += step) {
@@ -340,7 +421,7 @@ void StreamProducts(std::span<const StreamOutput> outputs, const ActivationMap& 
                         .segment_offset = map.table_offsets().data(),
                         .kernel = TableProductOf(map.spec().packing, tokens, form).kernel,
                         .derive = kernels.derive,
-                        .pair = kernels.pair,
+                        .token_kernel = TokenKernelOf(map.spec().packing, map.spec().derived != 0),
                         .derived = map.spec().derived};
   Products(outputs, map.layout(), operand, tokens);
 }
@@ -361,7 +442,7 @@ void StreamProductPopcount(const StreamMatrix& w, const ActivationMap& map, cons
                         .segment_offset = map.plane_offsets().data(),
                         .kernel = packed ? kernels.popcount_trits : kernels.popcount,
                         .derive = kernels.derive,
-                        .pair = nullptr,
+                        .token_kernel = nullptr,
                         .derived = map.spec().derived};
   const StreamOutput output{&w, y, y_stride};
   Products({&output, 1}, map.layout(), operand, tokens);

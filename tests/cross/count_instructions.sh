@@ -37,8 +37,8 @@ count() {
     }' "$log"
 }
 
-count "binary, decode" 6 NibbleSegment
+count "binary, decode" 6 NibbleToken
 count "binary, prefill" 6 NibbleSegment
-count "packed, decode" 15 TritSegment
+count "packed, decode" 15 TritToken
 count "packed, prefill" 15 TritSegment
 count "with derived samples" 24 NibbleSegment Derive
