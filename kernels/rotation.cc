@@ -1,9 +1,7 @@
 #include "kernels/rotation.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <numbers>
 
 #include "kernels/parallel.h"
 #include "kernels/transform_kernels.h"
@@ -11,45 +9,15 @@
 namespace sdq::kernels {
 namespace {
 
-// Below this length of the Hadamard part the Hartley matrix is applied along its own rows.
-constexpr size_t kShortRun = 8;
-
 size_t PowerOfTwoPart(size_t n) { return n & (~n + 1); }
 
-std::vector<float> HartleyMatrix(size_t m) {
-  std::vector<float> values(m), matrix(m * m);
-  for (size_t i = 0; i < m; ++i) {
-    const double angle = 2 * std::numbers::pi * double(i) / double(m);
-    values[i] = static_cast<float>((std::cos(angle) + std::sin(angle)) / std::sqrt(double(m)));
-  }
-  for (size_t i = 0; i < m; ++i) {
-    for (size_t j = 0; j < m; ++j) matrix[i * m + j] = values[i * j % m];
-  }
-  return matrix;
-}
-
 // x = (C_m (x) H_run) x for `size` = m * run values.
-void OrthogonalBlock(const TransformKernels& kernels, const std::vector<float>& hartley, float* x,
+void OrthogonalBlock(const TransformKernels& kernels, const Hartley& hartley, float* x,
                      size_t size) {
-  const size_t run = PowerOfTwoPart(size), m = size / run;
+  const size_t run = PowerOfTwoPart(size);
   const float scale = static_cast<float>(1.0 / std::sqrt(double(run)));
-  for (size_t i = 0; i < m; ++i) kernels.hadamard(x + i * run, run, scale);
-  if (m == 1) return;
-  thread_local std::vector<float> scratch;  // grows to the longest block once
-  scratch.resize(size + m);
-  std::copy(x, x + size, scratch.data());
-  if (run >= kShortRun) {
-    for (size_t i = 0; i < m; ++i) {
-      kernels.weighted_rows(scratch.data(), run, hartley.data() + i * m, 1, m, run, x + i * run);
-    }
-    return;
-  }
-  // The same sums in the same order, by the matrix's symmetry, with vectors along its rows.
-  float* column = scratch.data() + size;
-  for (size_t j = 0; j < run; ++j) {
-    kernels.weighted_rows(hartley.data(), m, scratch.data() + j, run, m, m, column);
-    for (size_t i = 0; i < m; ++i) x[i * run + j] = column[i];
-  }
+  for (size_t at = 0; at < size; at += run) kernels.hadamard(x + at, run, scale);
+  hartley.Apply(x, run);
 }
 
 }  // namespace
@@ -69,8 +37,8 @@ Rotation::Rotation(size_t columns, size_t block, uint64_t sign_seed)
   signs_.resize(columns_);
   for (size_t i = 0; i < columns_; ++i) signs_[i] = RotationSign(sign_seed, i);
   const size_t tail = columns_ % block_;
-  hartley_ = HartleyMatrix(block_ / PowerOfTwoPart(block_));
-  if (tail != 0) hartley_tail_ = HartleyMatrix(tail / PowerOfTwoPart(tail));
+  hartley_ = Hartley(block_ / PowerOfTwoPart(block_));
+  if (tail != 0) hartley_tail_ = Hartley(tail / PowerOfTwoPart(tail));
 }
 
 void Rotation::Orthogonal(float* x) const {

@@ -2,15 +2,17 @@
 //
 // T(x) = K (s o x) on each block of `block` values (the last block of a row may be shorter). s are
 // +-1 signs; for a block of len = m 2^k (m odd) K = C_m (x) H_{2^k} with H the Sylvester Hadamard
-// matrix over the fastest index scaled by 2^(-k/2), and C_m the discrete Hartley matrix
-// C_m[i][j] = (cos(2 pi i j / m) + sin(2 pi i j / m)) / sqrt(m) over the slowest. K is symmetric
-// and orthogonal, hence T^-1(y) = s o K y, and (T w) . (T x) = w . x for weights w, activations x.
+// matrix over the fastest index scaled by 2^(-k/2), and C_m the discrete Hartley matrix (hartley.h)
+// over the slowest. K is symmetric and orthogonal, hence T^-1(y) = s o K y, and (T w) . (T x) = w .
+// x for weights w, activations x.
 #ifndef SDQ_KERNELS_ROTATION_H_
 #define SDQ_KERNELS_ROTATION_H_
 
 #include <cstddef>
 #include <cstdint>
 #include <vector>
+
+#include "kernels/hartley.h"
 
 namespace sdq::kernels {
 
@@ -37,8 +39,8 @@ class Rotation {
   size_t columns_;
   size_t block_;
   std::vector<float> signs_;
-  std::vector<float> hartley_;       // C_m of the full blocks, m*m
-  std::vector<float> hartley_tail_;  // of the last, shorter block
+  Hartley hartley_;       // C_m of the full blocks
+  Hartley hartley_tail_;  // of the last, shorter block
 };
 
 }  // namespace sdq::kernels
