@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #if defined(__linux__)
 #include <sched.h>
@@ -15,7 +16,6 @@
 #include <omp.h>
 #else
 #include <mutex>
-#include <vector>
 #endif
 
 namespace sdq::kernels {
@@ -184,6 +184,97 @@ void RunTeam(size_t size, const ThreadBody& body) {
 
 #endif
 
+struct Piece {
+  size_t first, last;  // units
+  bool more;           // the rest of the share follows at `last`
+};
+
+// Every thread has a share of the units and takes pieces from its front, large ones first: it reads
+// forward, and small pieces are left to end together even where a core is busy elsewhere. Who has
+// nothing left takes over the rear half of the largest share.
+class Shares {
+ public:
+  Shares(size_t units, size_t team) : shares_(team) {
+    for (size_t t = 0; t < team; ++t) {
+      shares_[t].bounds = Pack(units * t / team, units * (t + 1) / team);
+    }
+  }
+
+  bool Take(size_t thread, Piece* piece) {
+    do {
+      if (TakeFront(shares_[thread].bounds, piece)) return true;
+    } while (TakeOver(thread));
+    return false;
+  }
+
+  static constexpr size_t kMostUnits = size_t{1} << 31;
+
+ private:
+  // First and last unit, in one word. Units are taken once, so that no value comes back.
+  using Bounds = std::atomic<uint64_t>;
+  struct alignas(64) Share {
+    Bounds bounds{0};
+  };
+
+  static uint64_t Pack(size_t first, size_t last) { return uint64_t{first} << 32 | last; }
+  static size_t First(uint64_t bounds) { return bounds >> 32; }
+  static size_t Last(uint64_t bounds) { return bounds & 0xffffffffu; }
+  static size_t Left(uint64_t bounds) { return Last(bounds) - First(bounds); }
+
+  static bool TakeFront(Bounds& share, Piece* piece) {
+    uint64_t bounds = share.load(std::memory_order_relaxed);
+    while (Left(bounds) > 0) {
+      const size_t first = First(bounds), last = Last(bounds);
+      const size_t next = first + std::max<size_t>(1, (last - first) / 4);
+      if (share.compare_exchange_weak(bounds, Pack(next, last), std::memory_order_relaxed)) {
+        *piece = {first, next, next < last};
+        return true;
+      }
+    }
+    return false;
+  }
+
+  // Only the thread itself gives its empty share new units.
+  bool TakeOver(size_t thread) {
+    while (true) {
+      Bounds* largest = nullptr;
+      uint64_t bounds = 0;
+      for (Share& share : shares_) {
+        const uint64_t other = share.bounds.load(std::memory_order_relaxed);
+        if (Left(other) <= Left(bounds)) continue;
+        largest = &share.bounds;
+        bounds = other;
+      }
+      if (largest == nullptr) return false;
+      const size_t middle = First(bounds) + Left(bounds) / 2;
+      if (largest->compare_exchange_strong(bounds, Pack(First(bounds), middle),
+                                           std::memory_order_relaxed)) {
+        shares_[thread].bounds.store(Pack(middle, Last(bounds)), std::memory_order_relaxed);
+        return true;
+      }
+    }
+  }
+
+  std::vector<Share> shares_;
+};
+
+// fn(first, last, more, thread) on all of [0, count).
+template <class Function>
+void RunPieces(size_t count, size_t grain, const Function& fn) {
+  if (count == 0) return;
+  grain = std::max<size_t>(grain, 1);
+  while ((count - 1) / grain + 1 > Shares::kMostUnits) grain *= 2;
+  const size_t units = (count - 1) / grain + 1;
+  const size_t team = std::min(Threads(), units);
+  if (team <= 1 || inside_region) return fn(0, count, false, 0);
+  Shares shares(units, team);
+  RunTeam(team, [&](size_t thread) {
+    for (Piece piece; shares.Take(thread, &piece);) {
+      fn(piece.first * grain, std::min(count, piece.last * grain), piece.more, thread);
+    }
+  });
+}
+
 }  // namespace
 
 size_t DefaultThreads() {
@@ -200,26 +291,14 @@ void SetThreads(size_t threads) {
 
 void ParallelFor(size_t count, size_t grain,
                  const std::function<void(size_t begin, size_t end, size_t thread)>& fn) {
-  if (count == 0) return;
-  grain = std::max<size_t>(grain, 1);
-  const size_t units = (count - 1) / grain + 1;
-  const size_t team = std::min(Threads(), units);
-  if (team <= 1 || inside_region) {
-    fn(0, count, 0);
-    return;
-  }
-  // Each piece is a share of what is left: large ones first, small ones to end together even where
-  // a thread's core is busy elsewhere.
-  std::atomic<size_t> next{0};
-  RunTeam(team, [&](size_t thread) {
-    size_t first = next.load(std::memory_order_relaxed);
-    while (first < units) {
-      const size_t last = first + std::max<size_t>(1, (units - first) / (2 * team));
-      if (!next.compare_exchange_weak(first, last, std::memory_order_relaxed)) continue;
-      fn(first * grain, std::min(count, last * grain), thread);
-      first = next.load(std::memory_order_relaxed);
-    }
-  });
+  RunPieces(count, grain,
+            [&](size_t begin, size_t end, bool, size_t thread) { fn(begin, end, thread); });
+}
+
+void ParallelForward(size_t count, size_t grain,
+                     const std::function<void(size_t begin, size_t end, bool more)>& fn) {
+  RunPieces(count, grain,
+            [&](size_t begin, size_t end, bool more, size_t) { fn(begin, end, more); });
 }
 
 }  // namespace sdq::kernels

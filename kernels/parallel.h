@@ -22,6 +22,11 @@ size_t DefaultThreads();
 void ParallelFor(size_t count, size_t grain,
                  const std::function<void(size_t begin, size_t end, size_t thread)>& fn);
 
+// The same for what is read forward, where it helps to know what a thread reads next: `more` says
+// that it most likely goes on at `end`.
+void ParallelForward(size_t count, size_t grain,
+                     const std::function<void(size_t begin, size_t end, bool more)>& fn);
+
 }  // namespace sdq::kernels
 
 #endif  // SDQ_KERNELS_PARALLEL_H_

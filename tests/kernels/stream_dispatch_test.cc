@@ -47,6 +47,25 @@ TEST_CASE("ParallelFor covers its range once, in ranges cut at multiples of the 
   }
 }
 
+TEST_CASE(
+    "ParallelForward covers its range once, and a piece begins where another says that more "
+    "follows") {
+  const test::KernelState restore;
+  const size_t threads = GENERATE(1, 2, 3, 8), count = GENERATE(1, 2, 7, 64, 1001);
+  SetThreads(threads);
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    std::vector<std::atomic<int>> visits(count), begins(count + 1), ends(count + 1);
+    ParallelForward(count, 1, [&](size_t begin, size_t end, bool more) {
+      for (size_t i = begin; i < end; ++i) ++visits[i];
+      ++begins[begin];
+      if (more) ++ends[end];
+    });
+    for (size_t i = 0; i < count; ++i) REQUIRE(visits[i] == 1);
+    REQUIRE(ends[count] == 0);  // nothing follows the last
+    for (size_t i = 0; i < count; ++i) REQUIRE(ends[i] <= begins[i]);
+  }
+}
+
 TEST_CASE("regions in quick succession run once each, with teams of any size") {
   const test::KernelState restore;
   for (size_t region = 0; region < 3000; ++region) {
