@@ -93,15 +93,6 @@ struct TritStep {
   }
 };
 
-// Into the second cache. An address, not a pointer: it may lie behind the bitstream, where fetching
-// is harmless. Nothing to fetch is distance 0, which is cheaper than a branch.
-HWY_INLINE void Fetch(const uint8_t* bits, size_t distance) {
-#if defined(__GNUC__)
-  const uintptr_t address = reinterpret_cast<uintptr_t>(bits) + distance;
-  __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 2);
-#endif
-}
-
 // One octet: entries of `vectors` vectors of bits, zeros for what lacks.
 template <class Step>
 HWY_INLINE void AddOctet(const uint8_t* bits, const uint8_t* tables, size_t vectors,
@@ -122,7 +113,7 @@ HWY_INLINE void AddOctet(const uint8_t* bits, const uint8_t* tables, size_t vect
 
 // Sums of biased entries over up to EntrySums::kMostGroups groups, kTiles tiles with the same
 // tables.
-template <class Step, size_t kTiles>
+template <class Step, size_t kTiles, int kCache>
 HWY_INLINE void AddChunk(const uint8_t* bits, size_t tile_stride, const uint8_t* tables,
                          size_t groups, size_t fetch_ahead, int32_t* sums) {
   constexpr size_t kVectorsPerGroup = 64 / hn::MaxLanes(Bytes());
@@ -132,7 +123,7 @@ HWY_INLINE void AddChunk(const uint8_t* bits, size_t tile_stride, const uint8_t*
   for (; g + kOctetGroups <= groups; g += kOctetGroups) {
     for (size_t tile = 0; tile < kTiles; ++tile) {
       const uint8_t* at = bits + tile * tile_stride + g * 64;
-      for (size_t i = 0; i < kOctetGroups; ++i) Fetch(at + i * 64, fetch_ahead);
+      for (size_t i = 0; i < kOctetGroups; ++i) FetchBits<kCache>(at + i * 64, fetch_ahead);
       AddOctet<Step>(at, tables + g * Step::kGroupBytes, kOctetVectors, chunk[tile]);
     }
   }
@@ -145,7 +136,8 @@ HWY_INLINE void AddChunk(const uint8_t* bits, size_t tile_stride, const uint8_t*
   for (size_t tile = 0; tile < kTiles; ++tile) chunk[tile].AddTo(sums + tile * kTileRows);
 }
 
-// A segment of one plane, of kTiles tiles.
+// A segment of one plane, of some tiles; kCache: to fetch into.
+template <int kCache>
 struct Plane {
   const uint8_t* bits;
   size_t tile_stride;
@@ -154,21 +146,21 @@ struct Plane {
   size_t fetch_ahead;
 };
 
-template <class Step, size_t kTiles>
-HWY_INLINE void SumPlane(const Plane& plane, int32_t* sums) {
+template <class Step, size_t kTiles, int kCache>
+HWY_INLINE void SumPlane(const Plane<kCache>& plane, int32_t* sums) {
   const size_t groups = Groups(plane.bytes);
   const int32_t bias = -static_cast<int32_t>(groups * 4 * 2 * 128);
   std::fill(sums, sums + kTiles * kTileRows, bias);
   for (size_t g = 0; g < groups; g += EntrySums::kMostGroups) {
-    AddChunk<Step, kTiles>(plane.bits + g * 64, plane.tile_stride,
-                           plane.tables + g * Step::kGroupBytes,
-                           std::min(EntrySums::kMostGroups, groups - g), plane.fetch_ahead, sums);
+    AddChunk<Step, kTiles, kCache>(
+        plane.bits + g * 64, plane.tile_stride, plane.tables + g * Step::kGroupBytes,
+        std::min(EntrySums::kMostGroups, groups - g), plane.fetch_ahead, sums);
   }
 }
 
 // acc[r] += scale * sums, of kTiles tiles; of both planes, if there are two, plane_stride apart.
-template <class Step, size_t kTiles>
-HWY_INLINE void AddPlanes(Plane plane, size_t plane_stride, float scale, float* acc) {
+template <class Step, size_t kTiles, int kCache>
+HWY_INLINE void AddPlanes(Plane<kCache> plane, size_t plane_stride, float scale, float* acc) {
   HWY_ALIGN int32_t sums[kTiles * kTileRows];
   SumPlane<Step, kTiles>(plane, sums);
   if (plane_stride != 0) {
@@ -185,9 +177,9 @@ HWY_INLINE void AddPlanes(Plane plane, size_t plane_stride, float scale, float* 
 template <class Step, size_t kTiles>
 HWY_INLINE void SegmentTiles(const SegmentArgs& args, size_t tile) {
   for (size_t token = 0; token < args.tokens; ++token) {
-    const Plane plane = {args.bits + tile * args.tile_stride, args.tile_stride, args.bytes,
-                         args.tables + token * args.token_stride,
-                         token == 0 ? args.fetch_ahead : 0};
+    const Plane<2> plane = {args.bits + tile * args.tile_stride, args.tile_stride, args.bytes,
+                            args.tables + token * args.token_stride,
+                            token == 0 ? args.fetch_ahead : 0};
     AddPlanes<Step, kTiles>(plane, args.plane_stride, TokenScale(args, token),
                             args.acc + token * args.acc_stride + tile * kTileRows);
   }
@@ -208,8 +200,8 @@ HWY_INLINE void TokenTiles(const TokenArgs& args, size_t tile) {
   std::fill(acc, acc + kTiles * kTileRows, 0.0f);
   for (size_t s = 0; s < args.segments.size(); ++s) {
     const Segment& segment = args.segments[s];
-    const Plane plane = {bits + segment.first_byte * kTileRows, args.tile_stride, segment.bytes,
-                         args.tables + args.table_offsets[s], args.fetch_ahead};
+    const Plane<1> plane = {bits + segment.first_byte * kTileRows, args.tile_stride, segment.bytes,
+                            args.tables + args.table_offsets[s], args.FetchAhead(tile, kTiles, s)};
     AddPlanes<Step, kTiles>(plane, args.plane_stride, args.scales[s], acc);
   }
 }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "hwy/base.h"
 #include "kernels/stream_layout.h"
 #include "kernels/table_form.h"
 
@@ -62,7 +63,21 @@ struct TokenArgs {
   uint32_t derived = 0;                   // MapSpec::derived
   size_t tiles = 0;
   float* acc = nullptr;
-  size_t fetch_ahead = 0;  // as in SegmentArgs
+  // Distance in bytes (modulo 2^64) from the last (stored) segment's bits in the first tile to
+  // those that the thread reads after these tiles. 0 = none.
+  size_t fetch_after = 0;
+
+  // From segment s of `count` tiles at `tile` to what a kernel reads next, and fetches into the
+  // first cache, that takes so many tiles at once, and `step` segments: the next segment, or the
+  // first one of the next tiles.
+  size_t FetchAhead(size_t tile, size_t count, size_t s, size_t step = 1) const {
+    const size_t here = segments[s].first_byte;
+    if (s + step < segments.size()) return (segments[s + step].first_byte - here) * kTileRows;
+    if (tile + count < tiles) {
+      return count * tile_stride - (here - segments[0].first_byte) * kTileRows;
+    }
+    return fetch_after == 0 ? 0 : fetch_after - tile * tile_stride;
+  }
 };
 
 using TokenKernel = void (*)(const TokenArgs& args);
@@ -118,11 +133,15 @@ TableArrangement AmxArrangeNibbles();
 
 // ---- Shared by the implementations ----
 
-// Into the second cache. An address, not a pointer: it may lie behind the bitstream, where fetching
-// is harmless.
-inline void FetchBits(const uint8_t* bits, size_t distance) {
+// Into the first or second cache. An address, not a pointer: it may lie behind the bitstream, where
+// fetching is harmless. Nothing to fetch is distance 0, which is cheaper than a branch. Calls that
+// are not inlined would be removed, since fetching has no effect that a compiler knows of.
+template <int kCache>
+HWY_INLINE void FetchBits(const uint8_t* bits, size_t distance) {
+#if defined(__GNUC__)
   __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(bits) + distance), 0,
-                     2);
+                     4 - kCache);
+#endif
 }
 
 // scale(token) of a segment.

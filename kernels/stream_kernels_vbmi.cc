@@ -133,7 +133,8 @@ SDQ_VBMI_ATTR void ArrangeTrits(size_t groups, uint8_t* tables) {
   }
 }
 
-// A segment of one plane, of the first of some tiles and tokens.
+// A segment of one plane, of the first of some tiles and tokens; kCache: to fetch into.
+template <int kCache>
 struct Plane {
   const uint8_t* bits;
   size_t tile_stride;
@@ -141,11 +142,13 @@ struct Plane {
   const uint8_t* tables;
   size_t token_stride;
   size_t fetch_ahead;
+
+  void Fetch(const uint8_t* at) const { FetchBits<kCache>(at, fetch_ahead); }
 };
 
 // sums[tile * kTokens + token]; entries are biased by 128.
-template <class Step, size_t kTiles, size_t kTokens>
-SDQ_VBMI_INLINE void SumPlane(const Constants& c, const Plane& plane, Int32s* sums) {
+template <class Step, size_t kTiles, size_t kTokens, int kCache>
+SDQ_VBMI_INLINE void SumPlane(const Constants& c, const Plane<kCache>& plane, Int32s* sums) {
   const size_t groups = Groups(plane.bytes);
   const Int32s bias = Int32s{} - static_cast<int>(groups * 4 * 2 * 128);
   Int32s acc[kTiles * kTokens];
@@ -154,7 +157,7 @@ SDQ_VBMI_INLINE void SumPlane(const Constants& c, const Plane& plane, Int32s* su
 #pragma GCC unroll 4
     for (size_t tile = 0; tile < kTiles; ++tile) {
       const uint8_t* at = plane.bits + tile * plane.tile_stride + g * 64;
-      FetchBits(at, plane.fetch_ahead);
+      plane.Fetch(at);
       Step step;
       step.Index(c, at);
 #pragma GCC unroll 8
@@ -168,8 +171,9 @@ SDQ_VBMI_INLINE void SumPlane(const Constants& c, const Plane& plane, Int32s* su
 }
 
 // Both planes, if there are two: plane_stride bytes apart.
-template <class Step, size_t kTiles, size_t kTokens>
-SDQ_VBMI_INLINE void SumPlanes(const Constants& c, Plane plane, size_t plane_stride, Int32s* sums) {
+template <class Step, size_t kTiles, size_t kTokens, int kCache>
+SDQ_VBMI_INLINE void SumPlanes(const Constants& c, Plane<kCache> plane, size_t plane_stride,
+                               Int32s* sums) {
   SumPlane<Step, kTiles, kTokens>(c, plane, sums);
   if (plane_stride == 0) return;
   plane.bits += plane_stride;
@@ -185,12 +189,12 @@ SDQ_VBMI_INLINE __m512 Scaled(float scale, Int32s sums) {
 template <class Step, size_t kTiles, size_t kTokens>
 SDQ_VBMI_INLINE void SumTiles(const Constants& c, const SegmentArgs& args, size_t tile,
                               size_t token) {
-  const Plane plane = {args.bits + tile * args.tile_stride,
-                       args.tile_stride,
-                       args.bytes,
-                       args.tables + token * args.token_stride,
-                       args.token_stride,
-                       token == 0 ? args.fetch_ahead : 0};
+  const Plane<2> plane = {args.bits + tile * args.tile_stride,
+                          args.tile_stride,
+                          args.bytes,
+                          args.tables + token * args.token_stride,
+                          args.token_stride,
+                          token == 0 ? args.fetch_ahead : 0};
   Int32s sums[kTiles * kTokens];
   SumPlanes<Step, kTiles, kTokens>(c, plane, args.plane_stride, sums);
   for (size_t t = 0; t < kTokens; ++t) {
@@ -234,12 +238,12 @@ SDQ_VBMI_INLINE void TokenTiles(const Constants& c, const TokenArgs& args, size_
   for (__m512& a : acc) a = _mm512_setzero_ps();
   for (size_t s = 0; s < args.segments.size(); ++s) {
     const Segment& segment = args.segments[s];
-    const Plane plane = {bits + segment.first_byte * kTileRows,
-                         args.tile_stride,
-                         segment.bytes,
-                         args.tables + args.table_offsets[s],
-                         0,
-                         args.fetch_ahead};
+    const Plane<1> plane = {bits + segment.first_byte * kTileRows,
+                            args.tile_stride,
+                            segment.bytes,
+                            args.tables + args.table_offsets[s],
+                            0,
+                            args.FetchAhead(tile, kTiles, s)};
     Int32s sums[kTiles];
     SumPlanes<Step, kTiles, 1>(c, plane, args.plane_stride, sums);
     for (size_t i = 0; i < kTiles; ++i) {
@@ -328,8 +332,8 @@ SDQ_GFNI_ATTR void DeriveBytes(const DeriveArgs& args) {
 // look-ups. previous: the last four bytes of the rows so far.
 template <size_t kTiles>
 SDQ_GFNI_ATTR __attribute__((always_inline)) inline void SumPair(
-    const Constants& c, const DeriveConstants& d, const Plane& plane, const uint8_t* derived_tables,
-    __m512i* previous, Int32s* sums, Int32s* derived_sums) {
+    const Constants& c, const DeriveConstants& d, const Plane<1>& plane,
+    const uint8_t* derived_tables, __m512i* previous, Int32s* sums, Int32s* derived_sums) {
   const size_t groups = Groups(plane.bytes);
   const Int32s bias = Int32s{} - static_cast<int>(groups * 4 * 2 * 128);
   for (size_t i = 0; i < kTiles; ++i) sums[i] = derived_sums[i] = bias;
@@ -338,7 +342,7 @@ SDQ_GFNI_ATTR __attribute__((always_inline)) inline void SumPair(
 #pragma GCC unroll 4
     for (size_t i = 0; i < kTiles; ++i) {
       const uint8_t* at = plane.bits + i * plane.tile_stride + g * 64;
-      FetchBits(at, plane.fetch_ahead);
+      plane.Fetch(at);
       const __m512i x = LoadRows(c, at);
       NibbleStep step;
       step.IndexRows(c, x);
@@ -364,12 +368,12 @@ SDQ_GFNI_ATTR __attribute__((always_inline)) inline void DerivedTokenTiles(const
   }
   for (size_t s = 0; s < args.segments.size(); s += 2) {
     const Segment& segment = args.segments[s];
-    const Plane plane = {bits + segment.first_byte * kTileRows,
-                         args.tile_stride,
-                         segment.bytes,
-                         args.tables + args.table_offsets[s],
-                         0,
-                         args.fetch_ahead};
+    const Plane<1> plane = {bits + segment.first_byte * kTileRows,
+                            args.tile_stride,
+                            segment.bytes,
+                            args.tables + args.table_offsets[s],
+                            0,
+                            args.FetchAhead(tile, kTiles, s, 2)};
     Int32s sums[kTiles], derived_sums[kTiles];
     SumPair<kTiles>(c, d, plane, args.tables + args.table_offsets[s + 1], previous, sums,
                     derived_sums);

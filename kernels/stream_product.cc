@@ -19,8 +19,6 @@ constexpr size_t kDecodeTiles = 4;
 constexpr size_t kCachedTiles = 8;
 constexpr size_t kBatchTiles = 32;
 constexpr size_t kBatchTokens = kMostTileTokens;
-// Decode fetches the next tiles, or for very long rows what fits a second cache.
-constexpr size_t kMostAhead = size_t{256} << 10;
 // Bytes (of cached bits, times tokens) that take a thread about as long as a hand-off.
 constexpr size_t kWorthHandingOut = size_t{48} << 10;
 
@@ -81,11 +79,6 @@ float SumOfBlocks(const StreamLayout& layout, const float* header) {
   return sum;
 }
 
-// From a token's `tiles` tiles to those behind them.
-size_t TokenFetchAhead(const StreamLayout& layout, size_t tiles, bool more) {
-  return more ? std::min(tiles * layout.tile_bytes(), kMostAhead) : 0;
-}
-
 // One token and up to kDecodeTiles tiles: the kernel takes all segments of a block at once.
 class TokenTiles {
  public:
@@ -107,9 +100,9 @@ class TokenTiles {
     args_.acc = acc_;
   }
 
-  // fetch_ahead: SegmentArgs. y: of the first row.
-  void Run(size_t fetch_ahead, float* y) {
-    args_.fetch_ahead = fetch_ahead;
+  // next: of the tiles that the thread reads next; may be null. y: of the first row.
+  void Run(const uint8_t* next, float* y) {
+    next_ = next;
     if (w_.per_block) {
       RunBlocks(y);
     } else {
@@ -123,7 +116,17 @@ class TokenTiles {
   using Rows = float[kDecodeTiles * kTileRows];
 
   void RunSegments(size_t first, size_t end) {
-    args_.segments = std::span(layout_.segments).subspan(first, end - first);
+    const std::vector<Segment>& segments = layout_.segments;
+    args_.segments = std::span(segments).subspan(first, end - first);
+    // Another block of these tiles, or the next tiles.
+    const size_t last = segments[end - 1].first_byte * kTileRows;
+    args_.fetch_after = 0;
+    if (end < segments.size()) {
+      args_.fetch_after = segments[end].first_byte * kTileRows - last;
+    } else if (next_ != nullptr) {
+      args_.fetch_after = size_t(reinterpret_cast<uintptr_t>(next_) -
+                                 reinterpret_cast<uintptr_t>(args_.bits + last));
+    }
     args_.table_offsets = offsets_ + first;
     args_.scales = header_ + first;
     kernel_(args_);
@@ -162,6 +165,7 @@ class TokenTiles {
   TokenKernel kernel_;
   const size_t* offsets_;
   size_t first_row_, rows_;
+  const uint8_t* next_ = nullptr;
   TokenArgs args_;
   alignas(64) Rows acc_;
 };
@@ -270,7 +274,6 @@ class TileBatch {
   size_t FetchAhead(size_t s, size_t tile, bool more) const {
     const size_t tile_bytes = layout_.tile_bytes();
     if (first_token_ != 0) return 0;
-    if (tokens_ == 1) return TokenFetchAhead(layout_, tiles_, more);
     if (tile + kCachedTiles < tiles_) return kCachedTiles * tile_bytes;
     const size_t here = layout_.segments[s].first_byte * kTileRows;
     const size_t next = operand_.derived != 0 ? s + 2 : s + 1;  // that is stored
@@ -312,46 +315,84 @@ class TileBatch {
 size_t Tiles(const StreamMatrix& w) { return (w.rows + kTileRows - 1) / kTileRows; }
 size_t TileGroups(const StreamMatrix& w) { return (Tiles(w) + kDecodeTiles - 1) / kDecodeTiles; }
 
-// Tiles [begin, end) of one matrix.
+// Tiles [begin, end) of one matrix. more: the thread goes on at `end`.
 void ProductTiles(const StreamLayout& layout, const Operand& operand, const StreamOutput& out,
-                  size_t tokens, size_t begin, size_t end) {
+                  size_t tokens, size_t begin, size_t end, bool more) {
   const size_t step = tokens == 1 ? kDecodeTiles : kBatchTiles;
-  if (tokens == 1 && operand.token_kernel != nullptr) {
-    for (size_t tile = begin; tile < end; tile += step) {
-      const size_t tiles = std::min(step, end - tile);
-      TokenTiles(*out.matrix, layout, operand, tile, tiles)
-          .Run(TokenFetchAhead(layout, tiles, tile + step < end), out.y + tile * kTileRows);
-    }
-    return;
-  }
   // Of about the same size: none is too small for a kernel that suits all tokens together.
   const size_t batches = (tokens + kBatchTokens - 1) / kBatchTokens;
   for (size_t tile = begin; tile < end; tile += step) {
     for (size_t batch = 0; batch < batches; ++batch) {
       const size_t token = batch * tokens / batches, next = (batch + 1) * tokens / batches;
       TileBatch(*out.matrix, layout, operand, tile, std::min(step, end - tile), token, next - token)
-          .Run({out.y, out.y_stride}, tile + step < end);
+          .Run({out.y, out.y_stride}, tile + step < end || more);
     }
   }
 }
 
-void Products(std::span<const StreamOutput> outputs, const StreamLayout& layout,
-              const Operand& operand, size_t tokens) {
-  size_t groups = 0;
-  for (const StreamOutput& out : outputs) groups += TileGroups(*out.matrix);
-  const size_t pieces = groups * kDecodeTiles * layout.tile_bytes() * tokens / kWorthHandingOut;
-  const size_t grain = groups / std::clamp<size_t>(pieces, 1, std::max<size_t>(groups, 1));
-  ParallelFor(groups, grain, [&](size_t begin, size_t end, size_t) {
-    size_t first = 0;  // of the matrix, in groups
-    for (const StreamOutput& out : outputs) {
+// The groups of kDecodeTiles tiles of several matrices with one map, one matrix behind the other.
+class TileGroupList {
+ public:
+  TileGroupList(std::span<const StreamOutput> outputs, const StreamLayout& layout)
+      : outputs_(outputs), layout_(layout) {
+    for (const StreamOutput& out : outputs) size_ += TileGroups(*out.matrix);
+  }
+  size_t size() const { return size_; }
+
+  // fn(output, first tile, end, whether `end` of the groups lies in a matrix behind this one)
+  template <class Function>
+  void ForEachMatrix(size_t begin, size_t end, const Function& fn) const {
+    size_t first = 0;  // group of the matrix
+    for (const StreamOutput& out : outputs_) {
       const size_t last = first + TileGroups(*out.matrix);
       if (begin < last && first < end) {
         const size_t from = std::max(begin, first) - first, to = std::min(end, last) - first;
-        ProductTiles(layout, operand, out, tokens, from * kDecodeTiles,
-                     std::min(to * kDecodeTiles, Tiles(*out.matrix)));
+        fn(out, from * kDecodeTiles, std::min(to * kDecodeTiles, Tiles(*out.matrix)), end >= last);
       }
       first = last;
     }
+  }
+
+  // Where a group's bits begin; null behind the last.
+  const uint8_t* Bits(size_t group) const {
+    for (const StreamOutput& out : outputs_) {
+      const size_t groups = TileGroups(*out.matrix);
+      if (group < groups) return out.matrix->bits + group * kDecodeTiles * layout_.tile_bytes();
+      group -= groups;
+    }
+    return nullptr;
+  }
+
+ private:
+  std::span<const StreamOutput> outputs_;
+  const StreamLayout& layout_;
+  size_t size_ = 0;
+};
+
+void Products(std::span<const StreamOutput> outputs, const StreamLayout& layout,
+              const Operand& operand, size_t tokens) {
+  const TileGroupList list(outputs, layout);
+  const size_t groups = list.size();
+  const size_t pieces = groups * kDecodeTiles * layout.tile_bytes() * tokens / kWorthHandingOut;
+  const size_t grain = groups / std::clamp<size_t>(pieces, 1, std::max<size_t>(groups, 1));
+  if (tokens > 1 || operand.token_kernel == nullptr) {
+    ParallelForward(groups, grain, [&](size_t begin, size_t end, bool more) {
+      list.ForEachMatrix(begin, end,
+                         [&](const StreamOutput& out, size_t first, size_t last, bool whole) {
+                           ProductTiles(layout, operand, out, tokens, first, last, more && !whole);
+                         });
+    });
+    return;
+  }
+  ParallelForward(groups, grain, [&](size_t begin, size_t end, bool more) {
+    size_t group = begin;
+    list.ForEachMatrix(begin, end, [&](const StreamOutput& out, size_t first, size_t last, bool) {
+      for (size_t tile = first; tile < last; tile += kDecodeTiles, ++group) {
+        const uint8_t* next = group + 1 < end || more ? list.Bits(group + 1) : nullptr;
+        TokenTiles(*out.matrix, layout, operand, tile, std::min(kDecodeTiles, last - tile))
+            .Run(next, out.y + tile * kTileRows);
+      }
+    });
   });
 }
 
