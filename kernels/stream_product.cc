@@ -115,6 +115,19 @@ class TokenTiles {
  private:
   using Rows = float[kDecodeTiles * kTileRows];
 
+  // From the last segment, often a short one, kernels fetch no more of the next tiles than it is
+  // long: what lacks of their first segment.
+  void FetchRest() const {
+    if (next_ == nullptr) return;
+    const size_t fetched = layout_.segments.back().bytes * kTileRows;
+    const size_t first = layout_.segments.front().bytes * kTileRows;
+    for (size_t tile = 0; tile < args_.tiles; ++tile) {
+      for (size_t at = fetched; at < first; at += 64) {
+        FetchBits<2>(next_, tile * args_.tile_stride + at);
+      }
+    }
+  }
+
   void RunSegments(size_t first, size_t end) {
     const std::vector<Segment>& segments = layout_.segments;
     args_.segments = std::span(segments).subspan(first, end - first);
@@ -127,6 +140,7 @@ class TokenTiles {
       args_.fetch_after = size_t(reinterpret_cast<uintptr_t>(next_) -
                                  reinterpret_cast<uintptr_t>(args_.bits + last));
     }
+    if (end == segments.size()) FetchRest();
     args_.table_offsets = offsets_ + first;
     args_.scales = header_ + first;
     kernel_(args_);
