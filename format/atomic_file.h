@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "format/status.h"
 
@@ -23,7 +24,8 @@ class AtomicFile {
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
-  // kResourceExhausted if the disk or the quota is full or a file size limit is reached.
+  // kResourceExhausted if the disk or the quota is full or a file size limit is reached, which the
+  // next calls say too: bytes are gathered and written some at a time.
   Status Append(std::span<const uint8_t> bytes);
   // Replaces bytes that were appended before.
   Status Overwrite(uint64_t offset, std::span<const uint8_t> bytes);
@@ -35,12 +37,14 @@ class AtomicFile {
  private:
   AtomicFile() = default;
   Status WriteAt(uint64_t offset, std::span<const uint8_t> bytes);
+  Status Flush();
 
   std::string path_;
   std::string folder_;
   std::string temporary_;  // empty when there is none to remove
   int fd_ = -1;
   uint64_t size_ = 0;
+  std::vector<uint8_t> gathered_;  // the last bytes, not yet written
 };
 
 }  // namespace sdq::format

@@ -17,6 +17,8 @@ namespace sdq::format {
 namespace {
 
 constexpr size_t kReadAtOnce = size_t{1} << 30;  // read() takes less than 2 GiB per call
+// Of x86-64, and of 64-bit Arm with pages of 4 KiB.
+constexpr size_t kHugePage = size_t{2} << 20;
 
 class Descriptor {
  public:
@@ -74,6 +76,19 @@ void* MapAnonymous(void* at, size_t bytes, int flags) {
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
 }
 
+// Address space of `bytes`, whole pages, that begins where a huge page may: the page cache keeps
+// files in huge pages where it can, and they can be mapped as such only if address and offset
+// agree.
+void* ReserveAligned(size_t bytes) {
+  void* memory = MapAnonymous(nullptr, bytes + kHugePage, 0);
+  if (memory == MAP_FAILED) return memory;
+  auto* const first = static_cast<uint8_t*>(memory);
+  const size_t lead = -reinterpret_cast<uintptr_t>(first) % kHugePage;
+  if (lead != 0) (void)::munmap(first, lead);
+  (void)::munmap(first + lead + bytes, kHugePage - lead);
+  return first + lead;
+}
+
 }  // namespace
 
 // An anonymous mapping of the file's size and the slack is reserved first. The file is then mapped
@@ -88,7 +103,7 @@ Result<MappedFile> MappedFile::Open(const std::string& path, Mode mode) {
   MappedFile mapped;
   mapped.size_ = size;
   mapped.reserved_ = static_cast<size_t>(AlignUp(size + kReadSlack, page));
-  void* memory = MapAnonymous(nullptr, mapped.reserved_, 0);
+  void* memory = ReserveAligned(mapped.reserved_);
   if (memory == MAP_FAILED) return OpenError(path, "reserve memory");
   mapped.data_ = static_cast<uint8_t*>(memory);
 

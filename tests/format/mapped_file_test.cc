@@ -26,11 +26,13 @@ std::vector<uint8_t> Pattern(size_t size) {
   return bytes;
 }
 
+constexpr size_t kHugePage = size_t{2} << 20;
+
 TEST_CASE("mapped and read bytes are equal and 64 zero bytes follow") {
   const auto page = size_t(::sysconf(_SC_PAGESIZE));
   const TemporaryFolder folder;
   for (const size_t size : {size_t{1}, size_t{63}, page - 64, page - 63, page - 1, page, page + 1,
-                            3 * page, 3 * page + 5}) {
+                            3 * page, 3 * page + 5, kHugePage}) {
     INFO("size " << size);
     const std::vector<uint8_t> bytes = Pattern(size);
     WriteBytes(folder / "file", bytes);
@@ -40,7 +42,7 @@ TEST_CASE("mapped and read bytes are equal and 64 zero bytes follow") {
       CHECK(file->is_mapped() == (mode != Mode::kRead));
       const auto span = file->bytes();
       REQUIRE(span.size() == size);
-      CHECK(reinterpret_cast<uintptr_t>(span.data()) % 64 == 0);
+      CHECK(reinterpret_cast<uintptr_t>(span.data()) % kHugePage == 0);
       CHECK(std::equal(span.begin(), span.end(), bytes.begin()));
       CHECK(std::all_of(span.data() + size, span.data() + size + format::kReadSlack,
                         [](uint8_t byte) { return byte == 0; }));

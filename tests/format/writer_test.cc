@@ -114,7 +114,7 @@ class FullDisk {
 TEST_CASE("a full disk is reported, the old file stays, and the writer takes nothing more") {
   const TemporaryFolder folder;
   WriteBytes(folder / "a.sdq", kOld);
-  OwnedDense dense = SampleDense("d", format::DenseType::kF32, 64, 64, false);
+  OwnedDense dense = SampleDense("d", format::DenseType::kF32, 1024, 1024, false);
   const format::DenseView& view = dense.Finish();
   {
     auto writer = SdqWriter::Create(folder / "a.sdq");
