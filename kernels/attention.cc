@@ -27,7 +27,7 @@ void MulInPlace(float* x, const float* scales, size_t n) {
 }
 
 template <class Element, size_t kQueries>
-void Attend(const AttentionQuery* queries, const KvRows& rows, size_t dim, size_t ahead) {
+void Attend(const AttentionQuery* queries, const KvRows& rows, size_t dim, bool fetch) {
   const auto* keys = static_cast<const typename Element::Raw*>(rows.keys);
   const auto* values = static_cast<const typename Element::Raw*>(rows.values);
   const float* q[kQueries];
@@ -42,7 +42,8 @@ void Attend(const AttentionQuery* queries, const KvRows& rows, size_t dim, size_
     shared = std::min(shared, queries[a].length);
     longest = std::max(longest, queries[a].length);
   }
-  Scores<Element, kQueries>(q, keys, longest, dim, ahead, scores);
+  if (fetch) Fetch(values, std::min(kFetchAhead, longest * dim * sizeof(*values)));
+  Scores<Element, kQueries>(q, keys, longest, dim, fetch, scores);
   for (size_t a = 0; a < kQueries; ++a) {
     const size_t length = queries[a].length;
     MulInPlace(scores[a], rows.key_scales, length);
@@ -50,7 +51,7 @@ void Attend(const AttentionQuery* queries, const KvRows& rows, size_t dim, size_
     MulInPlace(scores[a], rows.value_scales, length);
     std::fill_n(out[a], dim, 0.0f);
   }
-  Mix<Element, kQueries>(scores, values, shared, dim, ahead, out);
+  Mix<Element, kQueries>(scores, values, shared, dim, fetch, out);
   for (size_t a = 0; a < kQueries; ++a) {
     const size_t length = queries[a].length;
     MixRows<Element, 1>(&scores[a], values, dim, shared, length, &out[a]);
@@ -60,11 +61,15 @@ void Attend(const AttentionQuery* queries, const KvRows& rows, size_t dim, size_
 
 template <class Element>
 void AttendAll(std::span<const AttentionQuery> queries, const KvRows& rows, size_t dim) {
-  const size_t ahead = rows.fetch ? kFetchAhead : 0;
   size_t i = 0;
-  for (; i + 4 <= queries.size(); i += 4) Attend<Element, 4>(queries.data() + i, rows, dim, ahead);
-  for (; i + 2 <= queries.size(); i += 2) Attend<Element, 2>(queries.data() + i, rows, dim, ahead);
-  for (; i < queries.size(); ++i) Attend<Element, 1>(queries.data() + i, rows, dim, ahead);
+  const auto fetch = [&] { return rows.fetch && i == 0; };
+  for (; i + 4 <= queries.size(); i += 4) {
+    Attend<Element, 4>(queries.data() + i, rows, dim, fetch());
+  }
+  for (; i + 2 <= queries.size(); i += 2) {
+    Attend<Element, 2>(queries.data() + i, rows, dim, fetch());
+  }
+  for (; i < queries.size(); ++i) Attend<Element, 1>(queries.data() + i, rows, dim, fetch());
 }
 
 void AttendTarget(std::span<const AttentionQuery> queries, const KvRows& rows, size_t dim) {

@@ -23,15 +23,26 @@ using TileTag = hn::CappedTag<float, kKeyBlock / 2>;
 using TileVec = hn::Vec<TileTag>;
 
 // Hardware prefetchers stop at the ends of pages. Into the second cache, which takes more requests
-// at a time than the first; behind the last row it does no harm.
+// at a time than the first.
 inline constexpr size_t kFetchAhead = 4096;
 
-// Fetches what lies `ahead` bytes behind `bytes` of a row.
-HWY_INLINE void FetchRow(const void* row, size_t bytes, size_t ahead) {
-  const uintptr_t from = reinterpret_cast<uintptr_t>(row) + ahead;
+HWY_INLINE void Fetch(const void* from, size_t bytes) {
   for (size_t i = 0; i < bytes; i += 64) {
-    __builtin_prefetch(reinterpret_cast<const void*>(from + i), 0, 2);
+    __builtin_prefetch(static_cast<const uint8_t*>(from) + i, 0, 2);
   }
+}
+
+// Of `rows` rows of a block of keys, those behind which `left` rows of keys in all let some be
+// fetched.
+template <class Element>
+HWY_INLINE size_t FetchingRows(size_t rows, size_t left) {
+  constexpr size_t kAhead = kFetchAhead / (kKeyBlock * sizeof(typename Element::Raw));
+  return left <= kAhead ? 0 : std::min(rows, left - kAhead);
+}
+
+template <class Element>
+HWY_INLINE void FetchKeys(const typename Element::Raw* row) {
+  Fetch(reinterpret_cast<const uint8_t*>(row) + kFetchAhead, kKeyBlock * sizeof(*row));
 }
 
 // Each sum += x * its vector.
@@ -47,15 +58,15 @@ HWY_INLINE void StoreTwo(TileVec v0, TileVec v1, float* to) {
 }
 
 // scores[a][0, 2 lanes) = q[a] . k for four queries and two vectors of positions; elements ascend.
-// `keys` is where the first position's first element lies.
+// `keys` is where the first position's first element lies; `fetching`: rows that fetch ahead.
 template <class Element>
 HWY_INLINE void ScoreFour(const float* const* q, const typename Element::Raw* keys, size_t dim,
-                          size_t ahead, size_t at, float* const* scores) {
+                          size_t fetching, size_t at, float* const* scores) {
   const TileTag d;
   const size_t lanes = hn::Lanes(d);
   TileVec a0 = hn::Zero(d), a1 = a0, b0 = a0, b1 = a0, c0 = a0, c1 = a0, e0 = a0, e1 = a0;
   for (size_t i = 0; i < dim; ++i, keys += kKeyBlock) {
-    if (ahead != 0) FetchRow(keys, kKeyBlock * sizeof(*keys), ahead);
+    if (i < fetching) FetchKeys<Element>(keys);
     const TileVec k0 = Element::Load(d, keys), k1 = Element::Load(d, keys + lanes);
     const TileVec qa = hn::Set(d, q[0][i]), qb = hn::Set(d, q[1][i]);
     const TileVec qc = hn::Set(d, q[2][i]), qe = hn::Set(d, q[3][i]);
@@ -74,16 +85,14 @@ HWY_INLINE void ScoreFour(const float* const* q, const typename Element::Raw* ke
 // which may be the same.
 template <class Element, size_t kQueries>
 HWY_INLINE void ScoreFew(const float* const* q, const typename Element::Raw* keys,
-                         const typename Element::Raw* more, size_t dim, size_t ahead, size_t at,
-                         size_t next, float* const* scores) {
+                         const typename Element::Raw* more, size_t dim, size_t fetching,
+                         size_t more_fetching, size_t at, size_t next, float* const* scores) {
   const TileTag d;
   const size_t lanes = hn::Lanes(d);
   TileVec a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
   for (size_t i = 0; i < dim; ++i, keys += kKeyBlock, more += kKeyBlock) {
-    if (ahead != 0) {
-      FetchRow(keys, kKeyBlock * sizeof(*keys), ahead);
-      FetchRow(more, kKeyBlock * sizeof(*more), ahead);
-    }
+    if (i < fetching) FetchKeys<Element>(keys);
+    if (i < more_fetching) FetchKeys<Element>(more);
     const TileVec k0 = Element::Load(d, keys), k1 = Element::Load(d, keys + lanes);
     const TileVec k2 = Element::Load(d, more), k3 = Element::Load(d, more + lanes);
     const TileVec qa = hn::Set(d, q[0][i]);
@@ -103,24 +112,30 @@ HWY_INLINE void ScoreFew(const float* const* q, const typename Element::Raw* key
   }
 }
 
-// Scores of the blocks that hold positions [0, length). `ahead`: how far to fetch, 0 where the keys
-// are in a cache already.
+// Scores of the blocks that hold positions [0, length). fetch: ahead, where the keys are in no
+// cache yet.
 template <class Element, size_t kQueries>
 HWY_INLINE void Scores(const float* const* q, const typename Element::Raw* keys, size_t length,
-                       size_t dim, size_t ahead, float* const* scores) {
+                       size_t dim, bool fetch, float* const* scores) {
   const size_t pair = 2 * hn::Lanes(TileTag());
   const size_t end = KvPositions(length);
   const auto from = [&](size_t p) {
     return keys + p / kKeyBlock * kKeyBlock * dim + p % kKeyBlock;
   };
   // A block's first pair fetches for the others.
-  const auto fetch = [&](size_t p) { return p % kKeyBlock == 0 ? ahead : 0; };
+  const auto fetching = [&](size_t p) {
+    return fetch && p % kKeyBlock == 0 ? FetchingRows<Element>(dim, (end - p) / kKeyBlock * dim)
+                                       : 0;
+  };
   if constexpr (kQueries == 4) {
-    for (size_t p = 0; p < end; p += pair) ScoreFour<Element>(q, from(p), dim, fetch(p), p, scores);
+    for (size_t p = 0; p < end; p += pair) {
+      ScoreFour<Element>(q, from(p), dim, fetching(p), p, scores);
+    }
   } else {
     for (size_t p = 0; p < end; p += 2 * pair) {
       const size_t next = p + pair < end ? p + pair : p;
-      ScoreFew<Element, kQueries>(q, from(p), from(next), dim, fetch(p), p, next, scores);
+      ScoreFew<Element, kQueries>(q, from(p), from(next), dim, fetching(p),
+                                  next == p ? 0 : fetching(next), p, next, scores);
     }
   }
 }
@@ -251,15 +266,22 @@ HWY_INLINE void MixRows(const float* const* weights, const typename Element::Raw
   }
 }
 
+// Of [begin, end) of `size` bytes, what lies kFetchAhead behind it.
+HWY_INLINE void FetchBehind(const void* bytes, size_t size, size_t begin, size_t end) {
+  const size_t from = std::min(size, begin + kFetchAhead), to = std::min(size, end + kFetchAhead);
+  Fetch(static_cast<const uint8_t*>(bytes) + from, to - from);
+}
+
 // Positions [0, length), in runs whose values stay in the first cache from one step along the head
-// to the next.
+// to the next. fetch: ahead; the first kFetchAhead bytes are expected.
 template <class Element, size_t kQueries>
 HWY_INLINE void Mix(const float* const* weights, const typename Element::Raw* values, size_t length,
-                    size_t dim, size_t ahead, float* const* out) {
+                    size_t dim, bool fetch, float* const* out) {
   constexpr size_t kRun = 64;
+  const size_t row_bytes = dim * sizeof(*values);
   for (size_t begin = 0; begin < length; begin += kRun) {
     const size_t end = std::min(length, begin + kRun);
-    if (ahead != 0) FetchRow(values + begin * dim, (end - begin) * dim * sizeof(*values), ahead);
+    if (fetch) FetchBehind(values, length * row_bytes, begin * row_bytes, end * row_bytes);
     MixRows<Element, kQueries>(weights, values, dim, begin, end, out);
   }
 }

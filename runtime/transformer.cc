@@ -1,7 +1,6 @@
 #include "runtime/transformer.h"
 
 #include <array>
-#include <cmath>
 
 #include "kernels/parallel.h"
 #include "kernels/vector_math.h"
@@ -35,10 +34,6 @@ struct Block {
   float* hidden;
   Buffers& buffers;
   const LinearTap& tap;
-
-  size_t PositionOf(size_t token) const {
-    return positions.empty() ? first_position + token : positions[token];
-  }
 
   // All linears of one input. False if the tap left out all of them.
   template <size_t N>
@@ -80,36 +75,6 @@ struct Block {
     if (!config.pre_norm) Normalize(norm, hidden, hidden);
   }
 
-  // Turns queries and keys by their positions' angles (LLaMA) and scales the queries.
-  void PositionAndScale() const {
-    const size_t dim = static_cast<size_t>(config.head_dim);
-    const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
-    ForTokens(tokens, [&](size_t t) {
-      float* q = buffers.q + t * buffers.query;
-      if (config.architecture == Architecture::kLlama) {
-        const float* angles = rotary_table.data() + PositionOf(t) * dim;
-        kernels::Rotary(q, static_cast<size_t>(config.heads), dim, angles);
-        kernels::Rotary(buffers.k + t * buffers.kv, static_cast<size_t>(config.kv_heads), dim,
-                        angles);
-      }
-      for (size_t i = 0; i < buffers.query; ++i) q[i] *= scale;
-    });
-  }
-
-  void AttendToCaches() const {
-    const size_t width = buffers.kv;
-    if (positions.empty()) {
-      StoreKeysAndValues(config, buffers.k, buffers.v, first_position, tokens, caches[0]);
-      Attend(config, caches[0], first_position, tokens, buffers.q, buffers, buffers.attended);
-      return;
-    }
-    for (size_t t = 0; t < tokens; ++t) {
-      StoreKeysAndValues(config, buffers.k + t * width, buffers.v + t * width, positions[t], 1,
-                         caches[t]);
-    }
-    AttendStep(config, caches, positions, buffers.q, buffers, buffers.attended);
-  }
-
   void Attention() const {
     const float* x = Enter(layer.attn_norm);
     if (!Project<3>(x, buffers.hidden,
@@ -118,8 +83,11 @@ struct Block {
                       {&layer.v, buffers.v, buffers.kv}}})) {
       return;
     }
-    PositionAndScale();
-    AttendToCaches();
+    if (positions.empty()) {
+      Attend(config, caches[0], rotary_table, first_position, tokens, buffers);
+    } else {
+      AttendStep(config, caches, rotary_table, positions, buffers);
+    }
     if (Project<1>(buffers.attended, buffers.query,
                    {{{&layer.o, buffers.projected, buffers.hidden}}})) {
       Leave(layer.attn_norm);
