@@ -94,16 +94,34 @@ HWY_INLINE hn::Vec<D> LoadPart(D d, const typename Element::Raw* p, size_t count
   return Element::Load(d, padded);
 }
 
-HWY_INLINE FloatVec LoadPart(FloatTag d, const float* p, size_t count) {
-  return LoadPart<ElementF32>(d, p, count);
+// Masked, where the instruction set has it for floats: a vector that is loaded from what was just
+// stored in parts waits for all of them to leave the store buffer.
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+
+template <>
+HWY_INLINE FloatVec LoadPart<ElementF32>(FloatTag d, const float* p, size_t count) {
+  return hn::MaskedLoad(hn::FirstN(d, count), d, p);
 }
 
 // Stores the first `count` < Lanes(d) lanes.
 template <class D>
 HWY_INLINE void StorePart(D d, hn::Vec<D> v, float* p, size_t count) {
+  hn::BlendedStore(v, hn::FirstN(d, count), d, p);
+}
+
+#else
+
+template <class D>
+HWY_INLINE void StorePart(D d, hn::Vec<D> v, float* p, size_t count) {
   float lanes[kMaxFloats];
   hn::StoreU(v, d, lanes);
   std::memcpy(p, lanes, count * sizeof(float));
+}
+
+#endif
+
+HWY_INLINE FloatVec LoadPart(FloatTag d, const float* p, size_t count) {
+  return LoadPart<ElementF32>(d, p, count);
 }
 
 #if HWY_TARGET == HWY_AVX3
