@@ -1,9 +1,11 @@
 #include "kernels/parallel.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <fstream>
 #include <set>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -23,7 +25,7 @@ namespace {
 
 constexpr size_t kMaxThreads = 256;
 
-using ThreadBody = std::function<void(size_t)>;
+using ThreadBody = FunctionRef<size_t>;
 
 thread_local bool inside_region = false;
 
@@ -194,7 +196,8 @@ struct Piece {
 // nothing left takes over the rear half of the largest share.
 class Shares {
  public:
-  Shares(size_t units, size_t team) : shares_(team) {
+  Shares(size_t units, size_t team) : many_(team > kFew ? team : 0) {
+    shares_ = team > kFew ? std::span(many_) : std::span(few_).first(team);
     for (size_t t = 0; t < team; ++t) {
       shares_[t].bounds = Pack(units * t / team, units * (t + 1) / team);
     }
@@ -255,7 +258,10 @@ class Shares {
     }
   }
 
-  std::vector<Share> shares_;
+  static constexpr size_t kFew = 8;  // need no memory from the heap
+  std::array<Share, kFew> few_;
+  std::vector<Share> many_;
+  std::span<Share> shares_;
 };
 
 // fn(first, last, more, thread) on all of [0, count).
@@ -289,14 +295,12 @@ void SetThreads(size_t threads) {
   ThreadCount().store(std::min(threads, kMaxThreads), std::memory_order_relaxed);
 }
 
-void ParallelFor(size_t count, size_t grain,
-                 const std::function<void(size_t begin, size_t end, size_t thread)>& fn) {
+void ParallelFor(size_t count, size_t grain, FunctionRef<size_t, size_t, size_t> fn) {
   RunPieces(count, grain,
             [&](size_t begin, size_t end, bool, size_t thread) { fn(begin, end, thread); });
 }
 
-void ParallelForward(size_t count, size_t grain,
-                     const std::function<void(size_t begin, size_t end, bool more)>& fn) {
+void ParallelForward(size_t count, size_t grain, FunctionRef<size_t, size_t, bool> fn) {
   RunPieces(count, grain,
             [&](size_t begin, size_t end, bool more, size_t) { fn(begin, end, more); });
 }

@@ -4,9 +4,29 @@
 #define SDQ_KERNELS_PARALLEL_H_
 
 #include <cstddef>
-#include <functional>
+#include <memory>
+#include <type_traits>
 
 namespace sdq::kernels {
+
+// What to call with Arguments..., for as long as it lives elsewhere; unlike std::function it owns
+// nothing and needs no memory of its own.
+template <class... Arguments>
+class FunctionRef {
+ public:
+  template <class Function>
+  requires(!std::is_same_v<std::remove_cvref_t<Function>, FunctionRef>)
+      FunctionRef(Function&& fn)  // NOLINT: converts
+      : object_(const_cast<void*>(static_cast<const void*>(std::addressof(fn)))),
+        call_([](void* object, Arguments... arguments) {
+          (*static_cast<std::remove_reference_t<Function>*>(object))(arguments...);
+        }) {}
+  void operator()(Arguments... arguments) const { call_(object_, arguments...); }
+
+ private:
+  void* object_;
+  void (*call_)(void*, Arguments...);
+};
 
 // Worker threads for the following parallel regions; 0 = one per physical core allowed to this
 // process. Clamped to [1, 256].
@@ -20,12 +40,12 @@ size_t DefaultThreads();
 // is what makes logits independent of the thread count. `thread` < Threads() tells apart what runs
 // at the same time (scratch memory). Nested calls run serially on the calling thread.
 void ParallelFor(size_t count, size_t grain,
-                 const std::function<void(size_t begin, size_t end, size_t thread)>& fn);
+                 FunctionRef<size_t /*begin*/, size_t /*end*/, size_t /*thread*/> fn);
 
 // The same for what is read forward, where it helps to know what a thread reads next: `more` says
 // that it most likely goes on at `end`.
 void ParallelForward(size_t count, size_t grain,
-                     const std::function<void(size_t begin, size_t end, bool more)>& fn);
+                     FunctionRef<size_t /*begin*/, size_t /*end*/, bool /*more*/> fn);
 
 }  // namespace sdq::kernels
 
