@@ -111,19 +111,20 @@ HWY_INLINE void AddOctet(const uint8_t* bits, const uint8_t* tables, size_t vect
   sums.Add(entries);
 }
 
-// Sums of biased entries over up to EntrySums::kMostGroups groups, kTiles tiles with the same
-// tables.
+// Sums of biased entries over up to EntrySums::kMostGroups groups from `group` on, kTiles tiles
+// with the same tables.
 template <class Step, size_t kTiles, int kCache>
 HWY_INLINE void AddChunk(const uint8_t* bits, size_t tile_stride, const uint8_t* tables,
-                         size_t groups, size_t fetch_ahead, int32_t* sums) {
+                         size_t group, size_t groups, const FetchPlan& fetch, int32_t* sums) {
   constexpr size_t kVectorsPerGroup = 64 / hn::MaxLanes(Bytes());
   constexpr size_t kOctetGroups = kOctetVectors / kVectorsPerGroup;
   EntrySums chunk[kTiles];
   size_t g = 0;
   for (; g + kOctetGroups <= groups; g += kOctetGroups) {
+    const size_t distance = fetch.Distance(group + g);
     for (size_t tile = 0; tile < kTiles; ++tile) {
       const uint8_t* at = bits + tile * tile_stride + g * 64;
-      for (size_t i = 0; i < kOctetGroups; ++i) FetchBits<kCache>(at + i * 64, fetch_ahead);
+      for (size_t i = 0; i < kOctetGroups; ++i) FetchBits<kCache>(at + i * 64, distance);
       AddOctet<Step>(at, tables + g * Step::kGroupBytes, kOctetVectors, chunk[tile]);
     }
   }
@@ -143,7 +144,7 @@ struct Plane {
   size_t tile_stride;
   size_t bytes;  // per row
   const uint8_t* tables;
-  size_t fetch_ahead;
+  FetchPlan fetch;
 };
 
 template <class Step, size_t kTiles, int kCache>
@@ -152,9 +153,9 @@ HWY_INLINE void SumPlane(const Plane<kCache>& plane, int32_t* sums) {
   const int32_t bias = -static_cast<int32_t>(groups * 4 * 2 * 128);
   std::fill(sums, sums + kTiles * kTileRows, bias);
   for (size_t g = 0; g < groups; g += EntrySums::kMostGroups) {
-    AddChunk<Step, kTiles, kCache>(
-        plane.bits + g * 64, plane.tile_stride, plane.tables + g * Step::kGroupBytes,
-        std::min(EntrySums::kMostGroups, groups - g), plane.fetch_ahead, sums);
+    AddChunk<Step, kTiles, kCache>(plane.bits + g * 64, plane.tile_stride,
+                                   plane.tables + g * Step::kGroupBytes, g,
+                                   std::min(EntrySums::kMostGroups, groups - g), plane.fetch, sums);
   }
 }
 
@@ -177,9 +178,11 @@ HWY_INLINE void AddPlanes(Plane<kCache> plane, size_t plane_stride, float scale,
 template <class Step, size_t kTiles>
 HWY_INLINE void SegmentTiles(const SegmentArgs& args, size_t tile) {
   for (size_t token = 0; token < args.tokens; ++token) {
-    const Plane<2> plane = {args.bits + tile * args.tile_stride, args.tile_stride, args.bytes,
+    const Plane<2> plane = {args.bits + tile * args.tile_stride,
+                            args.tile_stride,
+                            args.bytes,
                             args.tables + token * args.token_stride,
-                            token == 0 ? args.fetch_ahead : 0};
+                            {.near = 0, .far = token == 0 ? args.fetch_ahead : 0, .change = 0}};
     AddPlanes<Step, kTiles>(plane, args.plane_stride, TokenScale(args, token),
                             args.acc + token * args.acc_stride + tile * kTileRows);
   }
@@ -201,7 +204,7 @@ HWY_INLINE void TokenTiles(const TokenArgs& args, size_t tile) {
   for (size_t s = 0; s < args.segments.size(); ++s) {
     const Segment& segment = args.segments[s];
     const Plane<1> plane = {bits + segment.first_byte * kTileRows, args.tile_stride, segment.bytes,
-                            args.tables + args.table_offsets[s], args.FetchAhead(tile, kTiles, s)};
+                            args.tables + args.table_offsets[s], args.Fetch(tile, kTiles, s)};
     AddPlanes<Step, kTiles>(plane, args.plane_stride, args.scales[s], acc);
   }
 }

@@ -2,6 +2,7 @@
 #ifndef SDQ_KERNELS_STREAM_KERNELS_H_
 #define SDQ_KERNELS_STREAM_KERNELS_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -49,6 +50,14 @@ struct DeriveArgs {
 
 using DeriveKernel = void (*)(const DeriveArgs& args);
 
+// What a kernel fetches while it reads a segment: before its group of four bytes `change`, what
+// lies `near` bytes on; from there on, what lies `far` on (modulo 2^64). 0 = nothing.
+struct FetchPlan {
+  size_t near = 0, far = 0;
+  size_t change = 0;
+  size_t Distance(size_t group) const { return group < change ? near : far; }
+};
+
 // One token and all segments of a block, `tiles` x 16 rows: with the segments in their order,
 //   acc[tile * 16 + row] = sum of scale * float(integer sum).
 // Reads up to 63 bytes behind the bits.
@@ -56,6 +65,7 @@ struct TokenArgs {
   const uint8_t* bits = nullptr;  // the first tile
   size_t tile_stride = 0;         // bytes
   size_t plane_stride = 0;        // as in SegmentArgs
+  size_t row_bytes = 0;           // of a plane, all blocks
   std::span<const Segment> segments;
   const uint8_t* tables = nullptr;        // the token's
   const size_t* table_offsets = nullptr;  // from there to those of each segment
@@ -63,21 +73,27 @@ struct TokenArgs {
   uint32_t derived = 0;                   // MapSpec::derived
   size_t tiles = 0;
   float* acc = nullptr;
-  // Distance in bytes (modulo 2^64) from the last (stored) segment's bits in the first tile to
-  // those that the thread reads after these tiles. 0 = none.
-  size_t fetch_after = 0;
+  // Distance in bytes (modulo 2^64) from the first tile to the one that the thread reads after
+  // these tiles. 0 = none.
+  size_t fetch_next = 0;
 
-  // From segment s of `count` tiles at `tile` to what a kernel reads next, and fetches into the
-  // first cache, that takes so many tiles at once, and `step` segments: the next segment, or the
-  // first one of the next tiles.
-  size_t FetchAhead(size_t tile, size_t count, size_t s, size_t step = 1) const {
-    const size_t here = segments[s].first_byte;
-    if (s + step < segments.size()) return (segments[s + step].first_byte - here) * kTileRows;
+  // For segment s of `count` tiles at `tile` that a kernel reads together: into the first cache,
+  // always as far ahead, so that memory is never asked for much at once.
+  FetchPlan Fetch(size_t tile, size_t count, size_t s) const {
+    const size_t ahead = std::min(kFetchRowBytes, row_bytes);
+    const size_t first = segments[s].first_byte, last = row_bytes - ahead;
+    FetchPlan plan;
+    plan.near = ahead * kTileRows;
+    plan.change = first < last ? (last - first + 3) / 4 : 0;
     if (tile + count < tiles) {
-      return count * tile_stride - (here - segments[0].first_byte) * kTileRows;
+      plan.far = count * tile_stride - last * kTileRows;
+    } else if (fetch_next != 0) {
+      plan.far = fetch_next - tile * tile_stride - last * kTileRows;
     }
-    return fetch_after == 0 ? 0 : fetch_after - tile * tile_stride;
+    return plan;
   }
+
+  static constexpr size_t kFetchRowBytes = 160;
 };
 
 using TokenKernel = void (*)(const TokenArgs& args);

@@ -141,9 +141,7 @@ struct Plane {
   size_t bytes;  // per row
   const uint8_t* tables;
   size_t token_stride;
-  size_t fetch_ahead;
-
-  void Fetch(const uint8_t* at) const { FetchBits<kCache>(at, fetch_ahead); }
+  FetchPlan fetch;
 };
 
 // sums[tile * kTokens + token]; entries are biased by 128.
@@ -154,10 +152,11 @@ SDQ_VBMI_INLINE void SumPlane(const Constants& c, const Plane<kCache>& plane, In
   Int32s acc[kTiles * kTokens];
   for (size_t i = 0; i < kTiles * kTokens; ++i) acc[i] = bias;
   for (size_t g = 0; g < groups; ++g) {
+    const size_t distance = plane.fetch.Distance(g);
 #pragma GCC unroll 4
     for (size_t tile = 0; tile < kTiles; ++tile) {
       const uint8_t* at = plane.bits + tile * plane.tile_stride + g * 64;
-      plane.Fetch(at);
+      FetchBits<kCache>(at, distance);
       Step step;
       step.Index(c, at);
 #pragma GCC unroll 8
@@ -194,7 +193,7 @@ SDQ_VBMI_INLINE void SumTiles(const Constants& c, const SegmentArgs& args, size_
                           args.bytes,
                           args.tables + token * args.token_stride,
                           args.token_stride,
-                          token == 0 ? args.fetch_ahead : 0};
+                          {.near = 0, .far = token == 0 ? args.fetch_ahead : 0, .change = 0}};
   Int32s sums[kTiles * kTokens];
   SumPlanes<Step, kTiles, kTokens>(c, plane, args.plane_stride, sums);
   for (size_t t = 0; t < kTokens; ++t) {
@@ -243,7 +242,7 @@ SDQ_VBMI_INLINE void TokenTiles(const Constants& c, const TokenArgs& args, size_
                             segment.bytes,
                             args.tables + args.table_offsets[s],
                             0,
-                            args.FetchAhead(tile, kTiles, s)};
+                            args.Fetch(tile, kTiles, s)};
     Int32s sums[kTiles];
     SumPlanes<Step, kTiles, 1>(c, plane, args.plane_stride, sums);
     for (size_t i = 0; i < kTiles; ++i) {
@@ -339,10 +338,11 @@ SDQ_GFNI_ATTR __attribute__((always_inline)) inline void SumPair(
   for (size_t i = 0; i < kTiles; ++i) sums[i] = derived_sums[i] = bias;
   for (size_t g = 0; g < groups; ++g) {
     const size_t table = g * NibbleStep::kGroupBytes;
+    const size_t distance = plane.fetch.Distance(g);
 #pragma GCC unroll 4
     for (size_t i = 0; i < kTiles; ++i) {
       const uint8_t* at = plane.bits + i * plane.tile_stride + g * 64;
-      plane.Fetch(at);
+      FetchBits<1>(at, distance);
       const __m512i x = LoadRows(c, at);
       NibbleStep step;
       step.IndexRows(c, x);
@@ -373,7 +373,7 @@ SDQ_GFNI_ATTR __attribute__((always_inline)) inline void DerivedTokenTiles(const
                             segment.bytes,
                             args.tables + args.table_offsets[s],
                             0,
-                            args.FetchAhead(tile, kTiles, s, 2)};
+                            args.Fetch(tile, kTiles, s)};
     Int32s sums[kTiles], derived_sums[kTiles];
     SumPair<kTiles>(c, d, plane, args.tables + args.table_offsets[s + 1], previous, sums,
                     derived_sums);

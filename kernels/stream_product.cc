@@ -94,6 +94,7 @@ class TokenTiles {
     args_.bits = w.bits + first_tile * layout.tile_bytes();
     args_.tile_stride = layout.tile_bytes();
     args_.plane_stride = layout.planes == 2 ? layout.row_bytes * kTileRows : 0;
+    args_.row_bytes = layout.row_bytes;
     args_.tables = operand.data;
     args_.derived = operand.derived;
     args_.tiles = tiles;
@@ -102,7 +103,10 @@ class TokenTiles {
 
   // next: of the tiles that the thread reads next; may be null. y: of the first row.
   void Run(const uint8_t* next, float* y) {
-    next_ = next;
+    args_.fetch_next =
+        next == nullptr
+            ? 0
+            : size_t(reinterpret_cast<uintptr_t>(next) - reinterpret_cast<uintptr_t>(args_.bits));
     if (w_.per_block) {
       RunBlocks(y);
     } else {
@@ -115,32 +119,8 @@ class TokenTiles {
  private:
   using Rows = float[kDecodeTiles * kTileRows];
 
-  // From the last segment, often a short one, kernels fetch no more of the next tiles than it is
-  // long: what lacks of their first segment.
-  void FetchRest() const {
-    if (next_ == nullptr) return;
-    const size_t fetched = layout_.segments.back().bytes * kTileRows;
-    const size_t first = layout_.segments.front().bytes * kTileRows;
-    for (size_t tile = 0; tile < args_.tiles; ++tile) {
-      for (size_t at = fetched; at < first; at += 64) {
-        FetchBits<2>(next_, tile * args_.tile_stride + at);
-      }
-    }
-  }
-
   void RunSegments(size_t first, size_t end) {
-    const std::vector<Segment>& segments = layout_.segments;
-    args_.segments = std::span(segments).subspan(first, end - first);
-    // Another block of these tiles, or the next tiles.
-    const size_t last = segments[end - 1].first_byte * kTileRows;
-    args_.fetch_after = 0;
-    if (end < segments.size()) {
-      args_.fetch_after = segments[end].first_byte * kTileRows - last;
-    } else if (next_ != nullptr) {
-      args_.fetch_after = size_t(reinterpret_cast<uintptr_t>(next_) -
-                                 reinterpret_cast<uintptr_t>(args_.bits + last));
-    }
-    if (end == segments.size()) FetchRest();
+    args_.segments = std::span(layout_.segments).subspan(first, end - first);
     args_.table_offsets = offsets_ + first;
     args_.scales = header_ + first;
     kernel_(args_);
@@ -179,7 +159,6 @@ class TokenTiles {
   TokenKernel kernel_;
   const size_t* offsets_;
   size_t first_row_, rows_;
-  const uint8_t* next_ = nullptr;
   TokenArgs args_;
   alignas(64) Rows acc_;
 };

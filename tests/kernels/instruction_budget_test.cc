@@ -93,7 +93,8 @@ class SegmentProduct {
     token_args_.scales = scales_.data();
     token_args_.tiles = args_.tiles;
     token_args_.acc = acc_.data();
-    token_args_.fetch_after = args_.fetch_ahead;
+    token_args_.row_bytes = args_.bytes;
+    token_args_.fetch_next = args_.fetch_ahead;
   }
   SegmentProduct(const SegmentProduct&) = delete;
   SegmentProduct& operator=(const SegmentProduct&) = delete;
