@@ -92,17 +92,39 @@ void Pause() {
 #endif
 }
 
-// Waits until `value` differs from `old`, spinning first; returns the new value.
+// Waits until `value` differs from `old`, spinning first; returns the new value. slept, if given:
+// whether spinning was not enough.
 template <typename T>
-T AwaitChange(const std::atomic<T>& value, T old) {
+T AwaitChange(const std::atomic<T>& value, T old, bool* slept = nullptr) {
+  if (slept != nullptr) *slept = false;
   for (int i = 0; i < kSpins; ++i) {
     const T now = value.load(std::memory_order_acquire);
     if (now != old) return now;
     Pause();
   }
+  if (slept != nullptr) *slept = true;
   value.wait(old, std::memory_order_acquire);
   return value.load(std::memory_order_acquire);
 }
+
+#if defined(__linux__)
+int CurrentProcessor() { return sched_getcpu(); }
+
+// A thread that is woken is often put where its waker runs, although another processor is idle; if
+// both then spin in turns, it takes many milliseconds until one of them is moved away. Does so at
+// once, for a moment without permission to run on `processor`.
+void LeaveProcessor(int processor) {
+  cpu_set_t allowed;
+  if (processor < 0 || sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return;
+  cpu_set_t others = allowed;
+  CPU_CLR(static_cast<size_t>(processor), &others);
+  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof(others), &others) != 0) return;
+  (void)sched_setaffinity(0, sizeof(allowed), &allowed);
+}
+#else
+int CurrentProcessor() { return -1; }
+void LeaveProcessor(int) {}
+#endif
 
 // Workers that live as long as the process; one region at a time. A region belongs to those who
 // come in time: when the caller finds no work left it shuts the gate and waits for the workers that
@@ -122,6 +144,7 @@ class Team {
       workers_.emplace_back([this, index, seen] { Work(index, seen); });
     }
     body_ = &body;
+    caller_processor_.store(CurrentProcessor(), std::memory_order_relaxed);
     const uint64_t number = (ticket_.load(std::memory_order_relaxed) >> kSizeBits) + 1;
     gate_.store(number << kSizeBits | kOpen, std::memory_order_release);
     Announce(size);
@@ -163,7 +186,10 @@ class Team {
   void Work(size_t index, uint64_t seen) {
     inside_region = true;
     while (true) {
-      seen = AwaitChange(ticket_, seen);
+      bool slept = false;
+      seen = AwaitChange(ticket_, seen, &slept);
+      const int caller = caller_processor_.load(std::memory_order_relaxed);
+      if (slept && CurrentProcessor() == caller) LeaveProcessor(caller);
       const uint64_t size = seen & ((uint64_t{1} << kSizeBits) - 1);
       if (size == kStop) return;
       if (index >= size || !Enter(seen >> kSizeBits)) continue;
@@ -175,6 +201,7 @@ class Team {
   std::mutex region_;
   std::vector<std::thread> workers_;
   const ThreadBody* body_ = nullptr;
+  std::atomic<int> caller_processor_{-1};
   std::atomic<uint64_t> ticket_{1};
   std::atomic<uint64_t> gate_{0};
 };

@@ -13,25 +13,29 @@ namespace sdq::kernels::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-inline constexpr size_t kFetchAheadWords = 512;  // a page, where hardware prefetchers stop
+inline constexpr size_t kFetchAhead = 4096;  // a page, where hardware prefetchers stop
 inline constexpr size_t kLineWords = 8;
 
+// Every line's load comes with the fetch of another line: four fetches and then four loads reach
+// three quarters of the speed on some processors. What lies behind the end is fetched in vain.
 uint64_t XorWords(const uint64_t* words, size_t count) {
-  const hn::ScalableTag<uint64_t> d;
+  const hn::CappedTag<uint64_t, kLineWords> d;
   const size_t lanes = hn::Lanes(d);
-  auto sum0 = hn::Zero(d), sum1 = hn::Zero(d), sum2 = hn::Zero(d), sum3 = hn::Zero(d);
-  size_t i = 0;
-  for (; i + 4 * lanes <= count; i += 4 * lanes) {
-    for (size_t line = 0; line < 4 * lanes; line += kLineWords) {
-      if (i + line + kFetchAheadWords < count) hwy::Prefetch(words + i + line + kFetchAheadWords);
+  auto even = hn::Zero(d), odd = hn::Zero(d);
+  const auto add_line = [&](size_t i, hn::Vec<decltype(d)>& sum) HWY_ATTR {
+    hwy::Prefetch(
+        reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(words + i) + kFetchAhead));
+    for (size_t at = i; at < i + kLineWords; at += lanes) {
+      sum = hn::Xor(sum, hn::LoadU(d, words + at));
     }
-    sum0 = hn::Xor(sum0, hn::LoadU(d, words + i));
-    sum1 = hn::Xor(sum1, hn::LoadU(d, words + i + lanes));
-    sum2 = hn::Xor(sum2, hn::LoadU(d, words + i + 2 * lanes));
-    sum3 = hn::Xor(sum3, hn::LoadU(d, words + i + 3 * lanes));
+  };
+  size_t i = 0;
+  for (; i + 2 * kLineWords <= count; i += 2 * kLineWords) {
+    add_line(i, even);
+    add_line(i + kLineWords, odd);
   }
-  HWY_ALIGN uint64_t partial[HWY_MAX_BYTES / sizeof(uint64_t)];
-  hn::Store(hn::Xor(hn::Xor(sum0, sum1), hn::Xor(sum2, sum3)), d, partial);
+  HWY_ALIGN uint64_t partial[kLineWords];
+  hn::Store(hn::Xor(even, odd), d, partial);
   uint64_t sum = 0;
   for (size_t lane = 0; lane < lanes; ++lane) sum ^= partial[lane];
   for (; i < count; ++i) sum ^= words[i];
