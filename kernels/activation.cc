@@ -144,11 +144,6 @@ ActivationMap::ActivationMap(MapSpec spec)
   plane_bytes_ = (plane_bytes_ + 63) / 64 * 64;
 }
 
-void ActivationMap::Rotate(const float* x, float* rotated) const {
-  std::copy(x, x + spec_.columns, rotated);
-  rotation_.Apply(rotated);
-}
-
 void ActivationMap::InterpolateSegment(size_t s, const float* rotated, float* u) const {
   const TransformKernels& kernels = ActiveTransformKernels();
   const Segment& segment = layout_.segments[s];
@@ -213,9 +208,12 @@ void ActivationMap::Prepare(const float* x, size_t tokens, size_t x_stride, bool
     return reinterpret_cast<float*>(scratch + thread * scratch_bytes());
   };
   const auto u_of = [&](size_t slot) { return rotated_of(slot) + PaddedFloats(spec_.columns); };
+  // u has all samples only if somebody sums them: else one segment's place serves all of them and
+  // stays in the first cache.
   const auto prepare = [&](size_t s, const float* rotated, float* u, size_t t) {
-    InterpolateSegment(s, rotated, u + layout_.segments[s].first_sample);
-    PrepareSegment(s, u + layout_.segments[s].first_sample, planes, arrange, out + t * out_bytes);
+    if (spec_.block_sums) u += layout_.segments[s].first_sample;
+    InterpolateSegment(s, rotated, u);
+    PrepareSegment(s, u, planes, arrange, out + t * out_bytes);
   };
   const auto finish = [&](const float* u, size_t t) {
     float* sums = reinterpret_cast<float*>(out + t * out_bytes) + segments;
@@ -241,9 +239,11 @@ void ActivationMap::Prepare(const float* x, size_t tokens, size_t x_stride, bool
   ParallelFor(tokens * segments, 1, [&](size_t begin, size_t end, size_t thread) {
     for (size_t i = begin; i < end; ++i) {
       const size_t t = i / segments;
-      if (rotated_token[thread] != t) Rotate(x + t * x_stride, rotated_of(thread));
-      rotated_token[thread] = t;
-      prepare(i % segments, rotated_of(thread), u_of(t), t);
+      if (rotated_token[thread] != t) {
+        Rotate(x + t * x_stride, rotated_of(thread));
+        rotated_token[thread] = t;
+      }
+      prepare(i % segments, rotated_of(thread), u_of(spec_.block_sums ? t : thread), t);
     }
   });
   for (size_t t = 0; t < tokens; ++t) finish(u_of(t), t);

@@ -35,7 +35,7 @@ class ActivationMap {
   void Interpolate(const float* x, float* u, float* scratch) const;
 
   // T(x): the first step of the above. x and rotated have `columns` floats.
-  void Rotate(const float* x, float* rotated) const;
+  void Rotate(const float* x, float* rotated) const { rotation_.Apply(x, rotated); }
 
   // The 8-bit weights that D makes of samples, for int8_product.h.
   const Int8Plan& int8_plan() const { return int8_plan_; }

@@ -9,6 +9,12 @@
 namespace sdq::kernels {
 namespace {
 
+void FlipSigns(const float* x, const uint8_t* signs, size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) {
+    out[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(x[i]) ^ uint32_t{signs[i]} << 24);
+  }
+}
+
 void Hadamard(float* x, size_t n, float scale) {
   for (size_t distance = 1; distance < n; distance *= 2) {
     for (size_t i = 0; i < n; ++i) {
@@ -197,8 +203,8 @@ void Derive(const DeriveArgs& args) {
 }  // namespace
 
 const TransformKernels& ReferenceTransformKernels() {
-  static constexpr TransformKernels kernels = {Hadamard,       WeightedRows, Polyphase,
-                                               LargestOfFours, NibbleTables, TritTables};
+  static constexpr TransformKernels kernels = {
+      FlipSigns, Hadamard, WeightedRows, Polyphase, LargestOfFours, NibbleTables, TritTables};
   return kernels;
 }
 

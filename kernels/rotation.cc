@@ -35,7 +35,7 @@ Rotation::Rotation(size_t columns, size_t block, uint64_t sign_seed)
   if (block_ == 0 || columns_ == 0) return;
   block_ = std::min(block_, columns_);
   signs_.resize(columns_);
-  for (size_t i = 0; i < columns_; ++i) signs_[i] = RotationSign(sign_seed, i);
+  for (size_t i = 0; i < columns_; ++i) signs_[i] = RotationSign(sign_seed, i) < 0 ? 0x80 : 0;
   const size_t tail = columns_ % block_;
   hartley_ = Hartley(block_ / PowerOfTwoPart(block_));
   if (tail != 0) hartley_tail_ = Hartley(tail / PowerOfTwoPart(tail));
@@ -49,16 +49,19 @@ void Rotation::Orthogonal(float* x) const {
   }
 }
 
-void Rotation::Apply(float* x) const {
-  if (signs_.empty()) return;
-  for (size_t i = 0; i < columns_; ++i) x[i] *= signs_[i];
-  Orthogonal(x);
+void Rotation::Apply(const float* x, float* rotated) const {
+  if (signs_.empty()) {
+    if (rotated != x) std::copy(x, x + columns_, rotated);
+    return;
+  }
+  ActiveTransformKernels().flip_signs(x, signs_.data(), columns_, rotated);
+  Orthogonal(rotated);
 }
 
 void Rotation::Inverse(float* x) const {
   if (signs_.empty()) return;
   Orthogonal(x);
-  for (size_t i = 0; i < columns_; ++i) x[i] *= signs_[i];
+  ActiveTransformKernels().flip_signs(x, signs_.data(), columns_, x);
 }
 
 void Rotation::ApplyRows(float* x, size_t rows, size_t stride) const {

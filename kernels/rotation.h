@@ -27,8 +27,9 @@ class Rotation {
   Rotation(size_t columns, size_t block, uint64_t sign_seed);
 
   size_t columns() const { return columns_; }
-  // In place on one row of `columns` floats.
-  void Apply(float* x) const;
+  // On one row of `columns` floats, in place or to another.
+  void Apply(float* x) const { Apply(x, x); }
+  void Apply(const float* x, float* rotated) const;
   void Inverse(float* x) const;
   // In place on `rows` rows at `stride` floats, in parallel.
   void ApplyRows(float* x, size_t rows, size_t stride) const;
@@ -38,9 +39,9 @@ class Rotation {
   void Orthogonal(float* x) const;  // y = K x, every block
   size_t columns_;
   size_t block_;
-  std::vector<float> signs_;
-  Hartley hartley_;       // C_m of the full blocks
-  Hartley hartley_tail_;  // of the last, shorter block
+  std::vector<uint8_t> signs_;  // 0x80: minus, else 0. Bytes, since decode finds them in no cache
+  Hartley hartley_;             // C_m of the full blocks
+  Hartley hartley_tail_;        // of the last, shorter block
 };
 
 }  // namespace sdq::kernels

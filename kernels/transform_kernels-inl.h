@@ -142,6 +142,18 @@ void Hadamard(float* x, size_t n, float scale) {
   for (; i < n; ++i) x[i] *= scale;
 }
 
+void FlipSigns(const float* x, const uint8_t* signs, size_t n, float* out) {
+  const F d;
+  const hn::RebindToUnsigned<F> du;
+  const hn::Rebind<uint8_t, F> d8;
+  size_t i = 0;
+  for (const size_t lanes = hn::Lanes(d); i + lanes <= n; i += lanes) {
+    const auto bits = hn::ShiftLeft<24>(hn::PromoteTo(du, hn::LoadU(d8, signs + i)));
+    hn::StoreU(hn::Xor(hn::LoadU(d, x + i), hn::BitCast(d, bits)), d, out + i);
+  }
+  if (i < n) ReferenceTransformKernels().flip_signs(x + i, signs + i, n - i, out + i);
+}
+
 void WeightedRows(const float* a, size_t lda, const float* v, size_t v_stride, size_t rows,
                   size_t n, float* out) {
   const F d;
@@ -419,8 +431,8 @@ void TritTables(const float* u, float inverse, size_t groups, uint8_t* tables) {
 }
 
 const TransformKernels* TransformTable() {
-  static constexpr TransformKernels kernels = {Hadamard,       WeightedRows, Polyphase,
-                                               LargestOfFours, NibbleTables, TritTables};
+  static constexpr TransformKernels kernels = {
+      FlipSigns, Hadamard, WeightedRows, Polyphase, LargestOfFours, NibbleTables, TritTables};
   return &kernels;
 }
 

@@ -51,6 +51,8 @@ inline constexpr size_t kNibbleGroupSamples = 32;
 inline constexpr size_t kTritGroupSamples = 20;
 
 struct TransformKernels {
+  // out[i] = x[i] with its sign changed where signs[i] is 0x80, not 0. out may be x.
+  void (*flip_signs)(const float* x, const uint8_t* signs, size_t n, float* out);
   // In place Walsh-Hadamard transform of n = 2^k values, then times `scale`. Stages with distance
   // 1, 2, 4, ...; each is (a, b) -> (a + b, a - b).
   void (*hadamard)(float* x, size_t n, float scale);
