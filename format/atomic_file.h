@@ -24,8 +24,8 @@ class AtomicFile {
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
-  // kResourceExhausted if the disk or the quota is full or a file size limit is reached, which the
-  // next calls say too: bytes are gathered and written some at a time.
+  // kResourceExhausted if the disk or the quota is full or a file size limit is reached. Bytes are
+  // gathered and written some at a time, so that it may be a later call that says so.
   Status Append(std::span<const uint8_t> bytes);
   // Replaces bytes that were appended before.
   Status Overwrite(uint64_t offset, std::span<const uint8_t> bytes);

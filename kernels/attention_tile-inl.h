@@ -32,8 +32,8 @@ HWY_INLINE void Fetch(const void* from, size_t bytes) {
   }
 }
 
-// Of `rows` rows of a block of keys, those behind which `left` rows of keys in all let some be
-// fetched.
+// How many of a block's `rows` rows of keys fetch ahead, with `left` rows from its beginning to the
+// end of the keys: the last ones would fetch what lies behind them.
 template <class Element>
 HWY_INLINE size_t FetchingRows(size_t rows, size_t left) {
   constexpr size_t kAhead = kFetchAhead / (kKeyBlock * sizeof(typename Element::Raw));
@@ -273,7 +273,7 @@ HWY_INLINE void FetchBehind(const void* bytes, size_t size, size_t begin, size_t
 }
 
 // Positions [0, length), in runs whose values stay in the first cache from one step along the head
-// to the next. fetch: ahead; the first kFetchAhead bytes are expected.
+// to the next. fetch: ahead; the caller has fetched the first kFetchAhead bytes.
 template <class Element, size_t kQueries>
 HWY_INLINE void Mix(const float* const* weights, const typename Element::Raw* values, size_t length,
                     size_t dim, bool fetch, float* const* out) {

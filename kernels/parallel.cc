@@ -111,8 +111,8 @@ T AwaitChange(const std::atomic<T>& value, T old, bool* slept = nullptr) {
 int CurrentProcessor() { return sched_getcpu(); }
 
 // A thread that is woken is often put where its waker runs, although another processor is idle; if
-// both then spin in turns, it takes many milliseconds until one of them is moved away. Does so at
-// once, for a moment without permission to run on `processor`.
+// both then spin in turns, it can take many milliseconds until one of them is moved away. Moves
+// this one at once, by taking it for a moment the permission to run on `processor`.
 void LeaveProcessor(int processor) {
   cpu_set_t allowed;
   if (processor < 0 || sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return;
@@ -188,11 +188,12 @@ class Team {
     while (true) {
       bool slept = false;
       seen = AwaitChange(ticket_, seen, &slept);
-      const int caller = caller_processor_.load(std::memory_order_relaxed);
-      if (slept && CurrentProcessor() == caller) LeaveProcessor(caller);
       const uint64_t size = seen & ((uint64_t{1} << kSizeBits) - 1);
       if (size == kStop) return;
-      if (index >= size || !Enter(seen >> kSizeBits)) continue;
+      if (index >= size) continue;
+      const int caller = caller_processor_.load(std::memory_order_relaxed);
+      if (slept && CurrentProcessor() == caller) LeaveProcessor(caller);
+      if (!Enter(seen >> kSizeBits)) continue;
       (*body_)(index);
       Leave();
     }

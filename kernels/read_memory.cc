@@ -13,18 +13,19 @@ namespace sdq::kernels::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-inline constexpr size_t kFetchAhead = 4096;  // a page, where hardware prefetchers stop
+inline constexpr size_t kReadAhead = 4096;  // a page, where hardware prefetchers stop
 inline constexpr size_t kLineWords = 8;
 
-// Every line's load comes with the fetch of another line: four fetches and then four loads reach
-// three quarters of the speed on some processors. What lies behind the end is fetched in vain.
+// Every line's load comes with the fetch of another line: four fetches and then four loads were
+// slower, and how much depended on the loop's alignment. What lies behind the end is fetched in
+// vain.
 uint64_t XorWords(const uint64_t* words, size_t count) {
   const hn::CappedTag<uint64_t, kLineWords> d;
   const size_t lanes = hn::Lanes(d);
   auto even = hn::Zero(d), odd = hn::Zero(d);
   const auto add_line = [&](size_t i, hn::Vec<decltype(d)>& sum) HWY_ATTR {
     hwy::Prefetch(
-        reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(words + i) + kFetchAhead));
+        reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(words + i) + kReadAhead));
     for (size_t at = i; at < i + kLineWords; at += lanes) {
       sum = hn::Xor(sum, hn::LoadU(d, words + at));
     }

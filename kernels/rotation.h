@@ -23,7 +23,7 @@ float RotationSign(uint64_t seed, uint64_t i);
 // Immutable after construction, safe to share between threads.
 class Rotation {
  public:
-  // block = 0: no rotation (Apply and Inverse do nothing).
+  // block = 0: no rotation (Apply and Inverse leave the values as they are).
   Rotation(size_t columns, size_t block, uint64_t sign_seed);
 
   size_t columns() const { return columns_; }

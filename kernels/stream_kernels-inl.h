@@ -178,11 +178,9 @@ HWY_INLINE void AddPlanes(Plane<kCache> plane, size_t plane_stride, float scale,
 template <class Step, size_t kTiles>
 HWY_INLINE void SegmentTiles(const SegmentArgs& args, size_t tile) {
   for (size_t token = 0; token < args.tokens; ++token) {
-    const Plane<2> plane = {args.bits + tile * args.tile_stride,
-                            args.tile_stride,
-                            args.bytes,
+    const Plane<2> plane = {args.bits + tile * args.tile_stride, args.tile_stride, args.bytes,
                             args.tables + token * args.token_stride,
-                            {.near = 0, .far = token == 0 ? args.fetch_ahead : 0, .change = 0}};
+                            FetchPlan::Always(token == 0 ? args.fetch_ahead : 0)};
     AddPlanes<Step, kTiles>(plane, args.plane_stride, TokenScale(args, token),
                             args.acc + token * args.acc_stride + tile * kTileRows);
   }

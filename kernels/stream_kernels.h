@@ -56,6 +56,7 @@ struct FetchPlan {
   size_t near = 0, far = 0;
   size_t change = 0;
   size_t Distance(size_t group) const { return group < change ? near : far; }
+  static FetchPlan Always(size_t distance) { return {distance, distance, 0}; }
 };
 
 // One token and all segments of a block, `tiles` x 16 rows: with the segments in their order,

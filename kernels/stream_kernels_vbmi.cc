@@ -193,7 +193,7 @@ SDQ_VBMI_INLINE void SumTiles(const Constants& c, const SegmentArgs& args, size_
                           args.bytes,
                           args.tables + token * args.token_stride,
                           args.token_stride,
-                          {.near = 0, .far = token == 0 ? args.fetch_ahead : 0, .change = 0}};
+                          FetchPlan::Always(token == 0 ? args.fetch_ahead : 0)};
   Int32s sums[kTiles * kTokens];
   SumPlanes<Step, kTiles, kTokens>(c, plane, args.plane_stride, sums);
   for (size_t t = 0; t < kTokens; ++t) {
