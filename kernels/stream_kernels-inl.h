@@ -113,18 +113,18 @@ HWY_INLINE void AddOctet(const uint8_t* bits, const uint8_t* tables, size_t vect
 
 // Sums of biased entries over up to EntrySums::kMostGroups groups from `group` on, kTiles tiles
 // with the same tables.
-template <class Step, size_t kTiles, int kCache>
+template <class Step, size_t kTiles, class Fetch>
 HWY_INLINE void AddChunk(const uint8_t* bits, size_t tile_stride, const uint8_t* tables,
-                         size_t group, size_t groups, const FetchPlan& fetch, int32_t* sums) {
+                         size_t group, size_t groups, const Fetch& fetch, int32_t* sums) {
   constexpr size_t kVectorsPerGroup = 64 / hn::MaxLanes(Bytes());
   constexpr size_t kOctetGroups = kOctetVectors / kVectorsPerGroup;
   EntrySums chunk[kTiles];
   size_t g = 0;
   for (; g + kOctetGroups <= groups; g += kOctetGroups) {
-    const size_t distance = fetch.Distance(group + g);
     for (size_t tile = 0; tile < kTiles; ++tile) {
       const uint8_t* at = bits + tile * tile_stride + g * 64;
-      for (size_t i = 0; i < kOctetGroups; ++i) FetchBits<kCache>(at + i * 64, distance);
+      const size_t distance = fetch.Of(group + g, tile);
+      for (size_t i = 0; i < kOctetGroups; ++i) FetchBits<Fetch::kCache>(at + i * 64, distance);
       AddOctet<Step>(at, tables + g * Step::kGroupBytes, kOctetVectors, chunk[tile]);
     }
   }
@@ -137,31 +137,31 @@ HWY_INLINE void AddChunk(const uint8_t* bits, size_t tile_stride, const uint8_t*
   for (size_t tile = 0; tile < kTiles; ++tile) chunk[tile].AddTo(sums + tile * kTileRows);
 }
 
-// A segment of one plane, of some tiles; kCache: to fetch into.
-template <int kCache>
+// A segment of one plane, of some tiles.
+template <class Fetch>
 struct Plane {
   const uint8_t* bits;
   size_t tile_stride;
   size_t bytes;  // per row
   const uint8_t* tables;
-  FetchPlan fetch;
+  Fetch fetch;
 };
 
-template <class Step, size_t kTiles, int kCache>
-HWY_INLINE void SumPlane(const Plane<kCache>& plane, int32_t* sums) {
+template <class Step, size_t kTiles, class Fetch>
+HWY_INLINE void SumPlane(const Plane<Fetch>& plane, int32_t* sums) {
   const size_t groups = Groups(plane.bytes);
   const int32_t bias = -static_cast<int32_t>(groups * 4 * 2 * 128);
   std::fill(sums, sums + kTiles * kTileRows, bias);
   for (size_t g = 0; g < groups; g += EntrySums::kMostGroups) {
-    AddChunk<Step, kTiles, kCache>(plane.bits + g * 64, plane.tile_stride,
-                                   plane.tables + g * Step::kGroupBytes, g,
-                                   std::min(EntrySums::kMostGroups, groups - g), plane.fetch, sums);
+    AddChunk<Step, kTiles>(plane.bits + g * 64, plane.tile_stride,
+                           plane.tables + g * Step::kGroupBytes, g,
+                           std::min(EntrySums::kMostGroups, groups - g), plane.fetch, sums);
   }
 }
 
 // acc[r] += scale * sums, of kTiles tiles; of both planes, if there are two, plane_stride apart.
-template <class Step, size_t kTiles, int kCache>
-HWY_INLINE void AddPlanes(Plane<kCache> plane, size_t plane_stride, float scale, float* acc) {
+template <class Step, size_t kTiles, class Fetch>
+HWY_INLINE void AddPlanes(Plane<Fetch> plane, size_t plane_stride, float scale, float* acc) {
   HWY_ALIGN int32_t sums[kTiles * kTileRows];
   SumPlane<Step, kTiles>(plane, sums);
   if (plane_stride != 0) {
@@ -178,9 +178,11 @@ HWY_INLINE void AddPlanes(Plane<kCache> plane, size_t plane_stride, float scale,
 template <class Step, size_t kTiles>
 HWY_INLINE void SegmentTiles(const SegmentArgs& args, size_t tile) {
   for (size_t token = 0; token < args.tokens; ++token) {
-    const Plane<2> plane = {args.bits + tile * args.tile_stride, args.tile_stride, args.bytes,
-                            args.tables + token * args.token_stride,
-                            FetchPlan::Always(token == 0 ? args.fetch_ahead : 0)};
+    const Plane<FetchAhead> plane = {args.bits + tile * args.tile_stride,
+                                     args.tile_stride,
+                                     args.bytes,
+                                     args.tables + token * args.token_stride,
+                                     {token == 0 ? args.fetch_ahead : 0}};
     AddPlanes<Step, kTiles>(plane, args.plane_stride, TokenScale(args, token),
                             args.acc + token * args.acc_stride + tile * kTileRows);
   }
@@ -201,8 +203,10 @@ HWY_INLINE void TokenTiles(const TokenArgs& args, size_t tile) {
   std::fill(acc, acc + kTiles * kTileRows, 0.0f);
   for (size_t s = 0; s < args.segments.size(); ++s) {
     const Segment& segment = args.segments[s];
-    const Plane<1> plane = {bits + segment.first_byte * kTileRows, args.tile_stride, segment.bytes,
-                            args.tables + args.table_offsets[s], args.Fetch(tile, kTiles, s)};
+    using Fetch = FetchTiles<kTiles>;
+    const Plane<Fetch> plane = {bits + segment.first_byte * kTileRows, args.tile_stride,
+                                segment.bytes, args.tables + args.table_offsets[s],
+                                args.Fetch<kTiles>(tile, s)};
     AddPlanes<Step, kTiles>(plane, args.plane_stride, args.scales[s], acc);
   }
 }
@@ -285,9 +289,14 @@ void NibbleToken(const TokenArgs& args) { RunToken<NibbleStep>(args); }
 void TritToken(const TokenArgs& args) { RunToken<TritStep>(args); }
 
 const StreamKernels* StreamTable() {
-  static constexpr StreamKernels kernels = {
-      NibbleSegment, TritSegment, PopcountSegment, PopcountTritSegment,
-      Derive,        NibbleToken, TritToken};
+  static constexpr StreamKernels kernels = {.nibbles = NibbleSegment,
+                                            .trits = TritSegment,
+                                            .popcount = PopcountSegment,
+                                            .popcount_trits = PopcountTritSegment,
+                                            .derive = Derive,
+                                            .nibble_token = NibbleToken,
+                                            .trit_token = TritToken,
+                                            .token_tiles = 2};
   return &kernels;
 }
 

@@ -31,6 +31,7 @@ StreamKernels ActiveStreamKernels() {
     kernels.nibble_token = VbmiNibbleToken();
     kernels.trit_token = VbmiTritToken();
     kernels.derived_token = VbmiDerivedToken();
+    kernels.token_tiles = kVbmiTokenTiles;
   }
   if (HasExtension(Extension::kAmx)) {
     kernels.tile_nibbles = AmxNibbles();
@@ -50,10 +51,10 @@ TableProduct TableProductOf(Packing packing, size_t tokens, TableForm form) {
   return {kernels.nibbles, nullptr};
 }
 
-TokenKernel TokenKernelOf(Packing packing, bool derived) {
+TokenProduct TokenProductOf(Packing packing, bool derived) {
   const StreamKernels kernels = ActiveStreamKernels();
-  if (packing == Packing::kTernaryPacked) return kernels.trit_token;
-  return derived ? kernels.derived_token : kernels.nibble_token;
+  if (packing == Packing::kTernaryPacked) return {kernels.trit_token, kernels.token_tiles};
+  return {derived ? kernels.derived_token : kernels.nibble_token, kernels.token_tiles};
 }
 
 }  // namespace sdq::kernels

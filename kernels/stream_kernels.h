@@ -50,13 +50,40 @@ struct DeriveArgs {
 
 using DeriveKernel = void (*)(const DeriveArgs& args);
 
-// What a kernel fetches while it reads a segment: before its group of four bytes `change`, what
-// lies `near` bytes on; from there on, what lies `far` on (modulo 2^64). 0 = nothing.
-struct FetchPlan {
-  size_t near = 0, far = 0;
-  size_t change = 0;
-  size_t Distance(size_t group) const { return group < change ? near : far; }
-  static FetchPlan Always(size_t distance) { return {distance, distance, 0}; }
+// What a kernel fetches while it reads groups of four bytes of some tiles, as distances from what
+// it reads (modulo 2^64; 0 = nothing): SteadyGroups() groups long the Steady() one of each tile,
+// then the one that Of() tells.
+
+// The same for all tiles, into the second cache.
+struct FetchAhead {
+  static constexpr int kCache = 2;
+  size_t distance = 0;
+
+  size_t SteadyGroups() const { return SIZE_MAX; }
+  size_t Steady(size_t /*tile*/) const { return distance; }
+  size_t Of(size_t /*group*/, size_t /*tile*/) const { return distance; }
+};
+
+// Into the first cache, always as far ahead, so that memory is never asked for much at once. In
+// each tile at another place of a page, lest all enter a new page together: hardware prefetchers
+// start anew there. Behind a tile's end: in what the thread reads next.
+template <size_t kTiles>
+struct FetchTiles {
+  static constexpr int kCache = 1;
+  size_t change = SIZE_MAX;    // group of the first tile from which on it is behind the end
+  size_t behind[kTiles] = {};  // then
+
+  // Measured; with kernels that read four tiles together, and two.
+  static constexpr size_t Steady(size_t tile) {
+    return kTiles == 4 ? 3072 + 256 * tile : 2048 + 1024 * tile;
+  }
+  // Groups by which a tile's change comes before the first one's.
+  static constexpr size_t Lead(size_t tile) { return (Steady(tile) - Steady(0)) / 64; }
+
+  size_t SteadyGroups() const { return change - std::min(change, Lead(kTiles - 1)); }
+  size_t Of(size_t group, size_t tile) const {
+    return group + Lead(tile) < change ? Steady(tile) : behind[tile];
+  }
 };
 
 // One token and all segments of a block, `tiles` x 16 rows: with the segments in their order,
@@ -74,27 +101,29 @@ struct TokenArgs {
   uint32_t derived = 0;                   // MapSpec::derived
   size_t tiles = 0;
   float* acc = nullptr;
-  // Distance in bytes (modulo 2^64) from the first tile to the one that the thread reads after
-  // these tiles. 0 = none.
-  size_t fetch_next = 0;
+  // The first of as many tiles that the thread reads after these, and their distance; null = none.
+  const uint8_t* next_bits = nullptr;
+  size_t next_stride = 0;
 
-  // For segment s of `count` tiles at `tile` that a kernel reads together: into the first cache,
-  // always as far ahead, so that memory is never asked for much at once.
-  FetchPlan Fetch(size_t tile, size_t count, size_t s) const {
-    const size_t ahead = std::min(kFetchRowBytes, row_bytes);
-    const size_t first = segments[s].first_byte, last = row_bytes - ahead;
-    FetchPlan plan;
-    plan.near = ahead * kTileRows;
-    plan.change = first < last ? (last - first + 3) / 4 : 0;
-    if (tile + count < tiles) {
-      plan.far = count * tile_stride - last * kTileRows;
-    } else if (fetch_next != 0) {
-      plan.far = fetch_next - tile * tile_stride - last * kTileRows;
+  // For segment s of the tiles from `tile` on.
+  template <size_t kTiles>
+  FetchTiles<kTiles> Fetch(size_t tile, size_t s) const {
+    FetchTiles<kTiles> fetch;
+    const size_t plane_bytes = row_bytes * kTileRows;
+    if (plane_stride == 0 && next_bits == bits + plane_bytes && next_stride == tile_stride) {
+      return fetch;  // behind every tile's end lies what is read next
     }
-    return plan;
+    const size_t left = plane_bytes - segments[s].first_byte * kTileRows;
+    const size_t ahead = std::min(left, fetch.Steady(0));
+    fetch.change = (left - ahead + 63) / 64;
+    for (size_t i = 0; i < kTiles && next_bits != nullptr; ++i) {
+      const uintptr_t end =
+          reinterpret_cast<uintptr_t>(bits) + (tile + i) * tile_stride + plane_bytes;
+      const uintptr_t next = reinterpret_cast<uintptr_t>(next_bits) + (tile + i) * next_stride;
+      fetch.behind[i] = next - end + fetch.Steady(i);
+    }
+    return fetch;
   }
-
-  static constexpr size_t kFetchRowBytes = 160;
 };
 
 using TokenKernel = void (*)(const TokenArgs& args);
@@ -112,6 +141,7 @@ struct StreamKernels {
   TokenKernel nibble_token = nullptr;
   TokenKernel trit_token = nullptr;
   TokenKernel derived_token = nullptr;  // binary with derived samples
+  size_t token_tiles = 0;               // that these read together, at most kMostTokenTiles
   // What `trits` expects of its tables; null: nothing.
   TableArrangement arrange_trits = nullptr;
   // Tables, binary, kLeastTileTokens to kMostTileTokens tokens, on a unit that multiplies tiles;
@@ -121,6 +151,7 @@ struct StreamKernels {
 };
 
 inline constexpr size_t kLeastTileTokens = 16, kMostTileTokens = 32;
+inline constexpr size_t kMostTokenTiles = 4;
 
 // Of the target in use.
 StreamKernels ActiveStreamKernels();
@@ -131,8 +162,13 @@ struct TableProduct {
   TableArrangement arrange;
 };
 TableProduct TableProductOf(Packing packing, size_t tokens, TableForm form);
-// How it multiplies one token's look-up tables; may be null.
-TokenKernel TokenKernelOf(Packing packing, bool derived);
+// How it multiplies one token's look-up tables, and how many tiles it reads together; the kernel
+// may be null.
+struct TokenProduct {
+  TokenKernel kernel;
+  size_t tiles;
+};
+TokenProduct TokenProductOf(Packing packing, bool derived);
 
 // Table kernels with AVX-512 VBMI and VNNI (stream_kernels_vbmi.cc); x86-64 only.
 SegmentKernel VbmiNibbles();
@@ -143,6 +179,7 @@ DeriveKernel VbmiDerive();
 TokenKernel VbmiDerivedToken();
 TokenKernel VbmiNibbleToken();
 TokenKernel VbmiTritToken();
+inline constexpr size_t kVbmiTokenTiles = 4;
 
 // On the tile unit (stream_kernels_amx.cc); needs TileUnitGranted(), x86-64 only.
 SegmentKernel AmxNibbles();

@@ -133,45 +133,52 @@ SDQ_VBMI_ATTR void ArrangeTrits(size_t groups, uint8_t* tables) {
   }
 }
 
-// A segment of one plane, of the first of some tiles and tokens; kCache: to fetch into.
-template <int kCache>
+// A segment of one plane, of the first of some tiles and tokens.
+template <class Fetch>
 struct Plane {
   const uint8_t* bits;
   size_t tile_stride;
   size_t bytes;  // per row
   const uint8_t* tables;
   size_t token_stride;
-  FetchPlan fetch;
+  Fetch fetch;
 };
 
 // sums[tile * kTokens + token]; entries are biased by 128.
-template <class Step, size_t kTiles, size_t kTokens, int kCache>
-SDQ_VBMI_INLINE void SumPlane(const Constants& c, const Plane<kCache>& plane, Int32s* sums) {
+template <class Step, size_t kTiles, size_t kTokens, class Fetch>
+SDQ_VBMI_INLINE void SumPlane(const Constants& c, const Plane<Fetch>& plane, Int32s* sums) {
   const size_t groups = Groups(plane.bytes);
   const Int32s bias = Int32s{} - static_cast<int>(groups * 4 * 2 * 128);
   Int32s acc[kTiles * kTokens];
   for (size_t i = 0; i < kTiles * kTokens; ++i) acc[i] = bias;
-  for (size_t g = 0; g < groups; ++g) {
-    const size_t distance = plane.fetch.Distance(g);
+  size_t g = 0;
+  const auto add_until = [&](size_t end, auto distance) SDQ_VBMI_ATTR {
+    for (; g < end; ++g) {
 #pragma GCC unroll 4
-    for (size_t tile = 0; tile < kTiles; ++tile) {
-      const uint8_t* at = plane.bits + tile * plane.tile_stride + g * 64;
-      FetchBits<kCache>(at, distance);
-      Step step;
-      step.Index(c, at);
+      for (size_t tile = 0; tile < kTiles; ++tile) {
+        const uint8_t* at = plane.bits + tile * plane.tile_stride + g * 64;
+        FetchBits<Fetch::kCache>(at, distance(g, tile));
+        Step step;
+        step.Index(c, at);
 #pragma GCC unroll 8
-      for (size_t token = 0; token < kTokens; ++token) {
-        Int32s& sum = acc[tile * kTokens + token];
-        sum = step.Add(c, plane.tables + token * plane.token_stride + g * Step::kGroupBytes, sum);
+        for (size_t token = 0; token < kTokens; ++token) {
+          Int32s& sum = acc[tile * kTokens + token];
+          sum = step.Add(c, plane.tables + token * plane.token_stride + g * Step::kGroupBytes, sum);
+        }
       }
     }
+  };
+  add_until(std::min(plane.fetch.SteadyGroups(), groups),
+            [&](size_t, size_t tile) { return plane.fetch.Steady(tile); });
+  if constexpr (Fetch::kCache == 1) {
+    add_until(groups, [&](size_t group, size_t tile) { return plane.fetch.Of(group, tile); });
   }
   for (size_t i = 0; i < kTiles * kTokens; ++i) sums[i] = acc[i];
 }
 
 // Both planes, if there are two: plane_stride bytes apart.
-template <class Step, size_t kTiles, size_t kTokens, int kCache>
-SDQ_VBMI_INLINE void SumPlanes(const Constants& c, Plane<kCache> plane, size_t plane_stride,
+template <class Step, size_t kTiles, size_t kTokens, class Fetch>
+SDQ_VBMI_INLINE void SumPlanes(const Constants& c, Plane<Fetch> plane, size_t plane_stride,
                                Int32s* sums) {
   SumPlane<Step, kTiles, kTokens>(c, plane, sums);
   if (plane_stride == 0) return;
@@ -188,12 +195,12 @@ SDQ_VBMI_INLINE __m512 Scaled(float scale, Int32s sums) {
 template <class Step, size_t kTiles, size_t kTokens>
 SDQ_VBMI_INLINE void SumTiles(const Constants& c, const SegmentArgs& args, size_t tile,
                               size_t token) {
-  const Plane<2> plane = {args.bits + tile * args.tile_stride,
-                          args.tile_stride,
-                          args.bytes,
-                          args.tables + token * args.token_stride,
-                          args.token_stride,
-                          FetchPlan::Always(token == 0 ? args.fetch_ahead : 0)};
+  const Plane<FetchAhead> plane = {args.bits + tile * args.tile_stride,
+                                   args.tile_stride,
+                                   args.bytes,
+                                   args.tables + token * args.token_stride,
+                                   args.token_stride,
+                                   {token == 0 ? args.fetch_ahead : 0}};
   Int32s sums[kTiles * kTokens];
   SumPlanes<Step, kTiles, kTokens>(c, plane, args.plane_stride, sums);
   for (size_t t = 0; t < kTokens; ++t) {
@@ -237,12 +244,12 @@ SDQ_VBMI_INLINE void TokenTiles(const Constants& c, const TokenArgs& args, size_
   for (__m512& a : acc) a = _mm512_setzero_ps();
   for (size_t s = 0; s < args.segments.size(); ++s) {
     const Segment& segment = args.segments[s];
-    const Plane<1> plane = {bits + segment.first_byte * kTileRows,
-                            args.tile_stride,
-                            segment.bytes,
-                            args.tables + args.table_offsets[s],
-                            0,
-                            args.Fetch(tile, kTiles, s)};
+    const Plane<FetchTiles<kTiles>> plane = {bits + segment.first_byte * kTileRows,
+                                             args.tile_stride,
+                                             segment.bytes,
+                                             args.tables + args.table_offsets[s],
+                                             0,
+                                             args.Fetch<kTiles>(tile, s)};
     Int32s sums[kTiles];
     SumPlanes<Step, kTiles, 1>(c, plane, args.plane_stride, sums);
     for (size_t i = 0; i < kTiles; ++i) {
@@ -331,20 +338,19 @@ SDQ_GFNI_ATTR void DeriveBytes(const DeriveArgs& args) {
 // look-ups. previous: the last four bytes of the rows so far.
 template <size_t kTiles>
 SDQ_GFNI_ATTR __attribute__((always_inline)) inline void SumPair(
-    const Constants& c, const DeriveConstants& d, const Plane<1>& plane,
+    const Constants& c, const DeriveConstants& d, const Plane<FetchTiles<kTiles>>& plane,
     const uint8_t* derived_tables, __m512i* previous, Int32s* sums, Int32s* derived_sums) {
   const size_t groups = Groups(plane.bytes);
   const Int32s bias = Int32s{} - static_cast<int>(groups * 4 * 2 * 128);
   for (size_t i = 0; i < kTiles; ++i) sums[i] = derived_sums[i] = bias;
-  // Two loops, not a choice in one: arithmetic bounds this kernel.
   size_t g = 0;
-  const auto add_until = [&](size_t end, size_t distance) SDQ_GFNI_ATTR {
+  const auto add_until = [&](size_t end, auto distance) SDQ_GFNI_ATTR {
     for (; g < end; ++g) {
       const size_t table = g * NibbleStep::kGroupBytes;
 #pragma GCC unroll 4
       for (size_t i = 0; i < kTiles; ++i) {
         const uint8_t* at = plane.bits + i * plane.tile_stride + g * 64;
-        FetchBits<1>(at, distance);
+        FetchBits<1>(at, distance(g, i));
         const __m512i x = LoadRows(c, at);
         NibbleStep step;
         step.IndexRows(c, x);
@@ -355,8 +361,9 @@ SDQ_GFNI_ATTR __attribute__((always_inline)) inline void SumPair(
       }
     }
   };
-  add_until(std::min(plane.fetch.change, groups), plane.fetch.near);
-  add_until(groups, plane.fetch.far);
+  add_until(std::min(plane.fetch.SteadyGroups(), groups),
+            [&](size_t, size_t tile) { return plane.fetch.Steady(tile); });
+  add_until(groups, [&](size_t group, size_t tile) { return plane.fetch.Of(group, tile); });
 }
 
 template <size_t kTiles>
@@ -373,12 +380,12 @@ SDQ_GFNI_ATTR __attribute__((always_inline)) inline void DerivedTokenTiles(const
   }
   for (size_t s = 0; s < args.segments.size(); s += 2) {
     const Segment& segment = args.segments[s];
-    const Plane<1> plane = {bits + segment.first_byte * kTileRows,
-                            args.tile_stride,
-                            segment.bytes,
-                            args.tables + args.table_offsets[s],
-                            0,
-                            args.Fetch(tile, kTiles, s)};
+    const Plane<FetchTiles<kTiles>> plane = {bits + segment.first_byte * kTileRows,
+                                             args.tile_stride,
+                                             segment.bytes,
+                                             args.tables + args.table_offsets[s],
+                                             0,
+                                             args.Fetch<kTiles>(tile, s)};
     Int32s sums[kTiles], derived_sums[kTiles];
     SumPair<kTiles>(c, d, plane, args.tables + args.table_offsets[s + 1], previous, sums,
                     derived_sums);

@@ -1,26 +1,25 @@
 #include "kernels/stream_product.h"
 
 #include <algorithm>
-#include <bit>
 #include <vector>
 
 #include "kernels/float16.h"
 #include "kernels/parallel.h"
 #include "kernels/stream_kernels.h"
+#include "kernels/stream_rows.h"
 #include "kernels/table_layout.h"
+#include "kernels/token_product.h"
 
 namespace sdq::kernels {
 namespace {
 
-// With one token the bitstream is read forward in four tiles at once. With several, a segment of
-// eight tiles (16 KB) stays in the first cache while the tokens' tables pass by, and the tables of
-// a segment (128 KB) stay in the second one while 32 tiles pass by.
-constexpr size_t kDecodeTiles = 4;
+// A segment of eight tiles (16 KB) stays in the first cache while the tokens' tables pass by, and
+// the tables of a segment (128 KB) stay in the second one while 32 tiles pass by.
 constexpr size_t kCachedTiles = 8;
 constexpr size_t kBatchTiles = 32;
 constexpr size_t kBatchTokens = kMostTileTokens;
-// Bytes (of cached bits, times tokens) that take a thread about as long as a hand-off.
-constexpr size_t kWorthHandingOut = size_t{48} << 10;
+// What threads share out.
+constexpr size_t kGroupTiles = 4;
 
 // A prepared batch of activations and the kernel that reads it.
 struct Operand {
@@ -29,8 +28,7 @@ struct Operand {
   const size_t* segment_offset = nullptr;  // from the token's start
   SegmentKernel kernel = nullptr;
   DeriveKernel derive = nullptr;
-  TokenKernel token_kernel = nullptr;  // of one token; may be null
-  uint32_t derived = 0;                // MapSpec::derived
+  uint32_t derived = 0;  // MapSpec::derived
 
   const float* Header(size_t token) const {
     return reinterpret_cast<const float*>(data + token * token_bytes);
@@ -53,115 +51,19 @@ float RowMean(const StreamMatrix& w, size_t index) {
 // Row factors of up to kBatchTiles tiles.
 using BlockFactors = float[kBatchTiles * kTileRows];
 
-// base times f16 values. Gathered first, so that the conversion, which decides nothing (the values
-// are finite), runs in vectors.
+// base times f16 values, `stride` apart.
 void Widen(const uint16_t* f16, size_t stride, size_t rows, float base, float* out) {
   uint32_t halves[kBatchTiles * kTileRows];
   for (size_t r = 0; r < rows; ++r) halves[r] = f16[r * stride];
-  for (size_t r = 0; r < rows; ++r) {
-    const float magnitude = std::bit_cast<float>((halves[r] & 0x7fffu) << 13) * 0x1p112f;
-    const uint32_t sign = (halves[r] & 0x8000u) << 16;
-    out[r] = base * std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign);
-  }
+  WidenFactors(halves, rows, base, out);
 }
 
 // Scales and, if there are any, means of rows from element `first` on.
-void WidenFactors(const StreamMatrix& w, size_t first, size_t stride, size_t rows, float* scales,
-                  float* means) {
+void RowFactors(const StreamMatrix& w, size_t first, size_t stride, size_t rows, float* scales,
+                float* means) {
   Widen(w.scales_f16 + first, stride, rows, w.scale_base, scales);
   if (w.means_f16 != nullptr) Widen(w.means_f16 + first, stride, rows, w.mean_base, means);
 }
-
-// The sum of a token's block sums, for rows with one mean.
-float SumOfBlocks(const StreamLayout& layout, const float* header) {
-  float sum = 0.0f;
-  for (size_t b = 0; b < layout.blocks; ++b) sum += header[layout.segments.size() + b];
-  return sum;
-}
-
-// One token and up to kDecodeTiles tiles: the kernel takes all segments of a block at once.
-class TokenTiles {
- public:
-  TokenTiles(const StreamMatrix& w, const StreamLayout& layout, const Operand& operand,
-             size_t first_tile, size_t tiles)
-      : w_(w),
-        layout_(layout),
-        header_(operand.Header(0)),
-        kernel_(operand.token_kernel),
-        offsets_(operand.segment_offset),
-        first_row_(first_tile * kTileRows),
-        rows_(std::min(tiles * kTileRows, w.rows - first_row_)) {
-    args_.bits = w.bits + first_tile * layout.tile_bytes();
-    args_.tile_stride = layout.tile_bytes();
-    args_.plane_stride = layout.planes == 2 ? layout.row_bytes * kTileRows : 0;
-    args_.row_bytes = layout.row_bytes;
-    args_.tables = operand.data;
-    args_.derived = operand.derived;
-    args_.tiles = tiles;
-    args_.acc = acc_;
-  }
-
-  // next: of the tiles that the thread reads next; may be null. y: of the first row.
-  void Run(const uint8_t* next, float* y) {
-    args_.fetch_next =
-        next == nullptr
-            ? 0
-            : size_t(reinterpret_cast<uintptr_t>(next) - reinterpret_cast<uintptr_t>(args_.bits));
-    if (w_.per_block) {
-      RunBlocks(y);
-    } else {
-      RunRows(y);
-    }
-    if (w_.bias == nullptr) return;
-    for (size_t r = 0; r < rows_; ++r) y[r] += w_.bias[first_row_ + r];
-  }
-
- private:
-  using Rows = float[kDecodeTiles * kTileRows];
-
-  void RunSegments(size_t first, size_t end) {
-    args_.segments = std::span(layout_.segments).subspan(first, end - first);
-    args_.table_offsets = offsets_ + first;
-    args_.scales = header_ + first;
-    kernel_(args_);
-  }
-
-  void RunRows(float* y) {
-    Rows scales, means;
-    WidenFactors(w_, first_row_, 1, rows_, scales, means);
-    RunSegments(0, layout_.segments.size());
-    for (size_t r = 0; r < rows_; ++r) y[r] = scales[r] * acc_[r];
-    if (w_.means_f16 == nullptr) return;
-    const float sum = SumOfBlocks(layout_, header_);
-    for (size_t r = 0; r < rows_; ++r) y[r] += means[r] * sum;
-  }
-
-  // y = sum over the blocks of scale * acc + mean * (sum of u).
-  void RunBlocks(float* y) {
-    const std::vector<Segment>& segments = layout_.segments;
-    Rows scales, means, total = {};
-    for (size_t first = 0, end = 0; first < segments.size(); first = end) {
-      const size_t block = segments[first].block;
-      while (end < segments.size() && segments[end].block == block) ++end;
-      RunSegments(first, end);
-      WidenFactors(w_, first_row_ * layout_.blocks + block, layout_.blocks, rows_, scales, means);
-      for (size_t r = 0; r < rows_; ++r) total[r] += scales[r] * acc_[r];
-      if (w_.means_f16 == nullptr) continue;
-      const float sum = header_[segments.size() + block];
-      for (size_t r = 0; r < rows_; ++r) total[r] += means[r] * sum;
-    }
-    std::copy(total, total + rows_, y);
-  }
-
-  const StreamMatrix& w_;
-  const StreamLayout& layout_;
-  const float* header_;
-  TokenKernel kernel_;
-  const size_t* offsets_;
-  size_t first_row_, rows_;
-  TokenArgs args_;
-  alignas(64) Rows acc_;
-};
 
 // Up to kBatchTiles tiles x kBatchTokens tokens.
 class TileBatch {
@@ -188,7 +90,7 @@ class TileBatch {
       if (w_.per_block && last) FinishBlock(block);
     }
     BlockFactors scales, means;
-    if (!w_.per_block) WidenFactors(w_, first_tile_ * kTileRows, 1, rows_, scales, means);
+    if (!w_.per_block) RowFactors(w_, first_tile_ * kTileRows, 1, rows_, scales, means);
     for (size_t t = 0; t < tokens_; ++t) {
       float* y = out.y + (first_token_ + t) * out.stride + first_tile_ * kTileRows;
       if (w_.per_block) {
@@ -279,8 +181,8 @@ class TileBatch {
   // total += scale * acc + mean * (sum of u), and acc = 0.
   void FinishBlock(size_t block) {
     BlockFactors scales, means;
-    WidenFactors(w_, first_tile_ * kTileRows * layout_.blocks + block, layout_.blocks, rows_,
-                 scales, means);
+    RowFactors(w_, first_tile_ * kTileRows * layout_.blocks + block, layout_.blocks, rows_, scales,
+               means);
     for (size_t t = 0; t < tokens_; ++t) {
       for (size_t r = 0; r < rows_; ++r) total_[t][r] += scales[r] * acc_[t][r];
       if (w_.means_f16 != nullptr) {
@@ -305,13 +207,12 @@ class TileBatch {
   Sums acc_, total_;
 };
 
-size_t Tiles(const StreamMatrix& w) { return (w.rows + kTileRows - 1) / kTileRows; }
-size_t TileGroups(const StreamMatrix& w) { return (Tiles(w) + kDecodeTiles - 1) / kDecodeTiles; }
+size_t TileGroups(const StreamMatrix& w) { return (Tiles(w) + kGroupTiles - 1) / kGroupTiles; }
 
 // Tiles [begin, end) of one matrix. more: the thread goes on at `end`.
 void ProductTiles(const StreamLayout& layout, const Operand& operand, const StreamOutput& out,
                   size_t tokens, size_t begin, size_t end, bool more) {
-  const size_t step = tokens == 1 ? kDecodeTiles : kBatchTiles;
+  const size_t step = kBatchTiles;
   // Of about the same size: none is too small for a kernel that suits all tokens together.
   const size_t batches = (tokens + kBatchTokens - 1) / kBatchTokens;
   for (size_t tile = begin; tile < end; tile += step) {
@@ -323,69 +224,32 @@ void ProductTiles(const StreamLayout& layout, const Operand& operand, const Stre
   }
 }
 
-// The groups of kDecodeTiles tiles of several matrices with one map, one matrix behind the other.
-class TileGroupList {
- public:
-  TileGroupList(std::span<const StreamOutput> outputs, const StreamLayout& layout)
-      : outputs_(outputs), layout_(layout) {
-    for (const StreamOutput& out : outputs) size_ += TileGroups(*out.matrix);
-  }
-  size_t size() const { return size_; }
-
-  // fn(output, first tile, end, whether `end` of the groups lies in a matrix behind this one)
-  template <class Function>
-  void ForEachMatrix(size_t begin, size_t end, const Function& fn) const {
-    size_t first = 0;  // group of the matrix
-    for (const StreamOutput& out : outputs_) {
-      const size_t last = first + TileGroups(*out.matrix);
-      if (begin < last && first < end) {
-        const size_t from = std::max(begin, first) - first, to = std::min(end, last) - first;
-        fn(out, from * kDecodeTiles, std::min(to * kDecodeTiles, Tiles(*out.matrix)), end >= last);
-      }
-      first = last;
+// Calls fn(output, first tile, end, whether `end` of the groups lies in a matrix behind this one)
+// for groups [begin, end) of several matrices, one behind the other.
+template <class Function>
+void ForEachMatrix(std::span<const StreamOutput> outputs, size_t begin, size_t end,
+                   const Function& fn) {
+  size_t first = 0;  // group of the matrix
+  for (const StreamOutput& out : outputs) {
+    const size_t last = first + TileGroups(*out.matrix);
+    if (begin < last && first < end) {
+      const size_t from = std::max(begin, first) - first, to = std::min(end, last) - first;
+      fn(out, from * kGroupTiles, std::min(to * kGroupTiles, Tiles(*out.matrix)), end >= last);
     }
+    first = last;
   }
-
-  // Where a group's bits begin; null behind the last.
-  const uint8_t* Bits(size_t group) const {
-    for (const StreamOutput& out : outputs_) {
-      const size_t groups = TileGroups(*out.matrix);
-      if (group < groups) return out.matrix->bits + group * kDecodeTiles * layout_.tile_bytes();
-      group -= groups;
-    }
-    return nullptr;
-  }
-
- private:
-  std::span<const StreamOutput> outputs_;
-  const StreamLayout& layout_;
-  size_t size_ = 0;
-};
+}
 
 void Products(std::span<const StreamOutput> outputs, const StreamLayout& layout,
               const Operand& operand, size_t tokens) {
-  const TileGroupList list(outputs, layout);
-  const size_t groups = list.size();
-  const size_t pieces = groups * kDecodeTiles * layout.tile_bytes() * tokens / kWorthHandingOut;
-  const size_t grain = groups / std::clamp<size_t>(pieces, 1, std::max<size_t>(groups, 1));
-  if (tokens > 1 || operand.token_kernel == nullptr) {
-    ParallelForward(groups, grain, [&](size_t begin, size_t end, bool more) {
-      list.ForEachMatrix(begin, end,
-                         [&](const StreamOutput& out, size_t first, size_t last, bool whole) {
-                           ProductTiles(layout, operand, out, tokens, first, last, more && !whole);
-                         });
-    });
-    return;
-  }
-  ParallelForward(groups, grain, [&](size_t begin, size_t end, bool more) {
-    size_t group = begin;
-    list.ForEachMatrix(begin, end, [&](const StreamOutput& out, size_t first, size_t last, bool) {
-      for (size_t tile = first; tile < last; tile += kDecodeTiles, ++group) {
-        const uint8_t* next = group + 1 < end || more ? list.Bits(group + 1) : nullptr;
-        TokenTiles(*out.matrix, layout, operand, tile, std::min(kDecodeTiles, last - tile))
-            .Run(next, out.y + tile * kTileRows);
-      }
-    });
+  size_t groups = 0;
+  for (const StreamOutput& out : outputs) groups += TileGroups(*out.matrix);
+  const size_t bytes = groups * kGroupTiles * layout.tile_bytes() * tokens;
+  ParallelForward(groups, WorthHandingOut(groups, bytes), [&](size_t begin, size_t end, bool more) {
+    ForEachMatrix(outputs, begin, end,
+                  [&](const StreamOutput& out, size_t first, size_t last, bool whole) {
+                    ProductTiles(layout, operand, out, tokens, first, last, more && !whole);
+                  });
   });
 }
 
@@ -449,13 +313,17 @@ void StreamProduct(const StreamMatrix& w, const ActivationMap& map, TableForm fo
 
 void StreamProducts(std::span<const StreamOutput> outputs, const ActivationMap& map, TableForm form,
                     const uint8_t* tables, size_t tokens) {
+  const bool derived = map.spec().derived != 0;
+  if (const TokenProduct product = TokenProductOf(map.spec().packing, derived);
+      tokens == 1 && product.kernel != nullptr) {
+    return TokenProducts(outputs, map, product, tables);
+  }
   const StreamKernels kernels = ActiveStreamKernels();
   const Operand operand{.data = tables,
                         .token_bytes = map.table_bytes(),
                         .segment_offset = map.table_offsets().data(),
                         .kernel = TableProductOf(map.spec().packing, tokens, form).kernel,
                         .derive = kernels.derive,
-                        .token_kernel = TokenKernelOf(map.spec().packing, map.spec().derived != 0),
                         .derived = map.spec().derived};
   Products(outputs, map.layout(), operand, tokens);
 }
@@ -476,7 +344,6 @@ void StreamProductPopcount(const StreamMatrix& w, const ActivationMap& map, cons
                         .segment_offset = map.plane_offsets().data(),
                         .kernel = packed ? kernels.popcount_trits : kernels.popcount,
                         .derive = kernels.derive,
-                        .token_kernel = nullptr,
                         .derived = map.spec().derived};
   const StreamOutput output{&w, y, y_stride};
   Products({&output, 1}, map.layout(), operand, tokens);

@@ -94,7 +94,9 @@ class SegmentProduct {
     token_args_.tiles = args_.tiles;
     token_args_.acc = acc_.data();
     token_args_.row_bytes = args_.bytes;
-    token_args_.fetch_next = args_.fetch_ahead;
+    // As in the midst of strips.
+    token_args_.next_bits = args_.bits + TileBytes(work);
+    token_args_.next_stride = args_.tile_stride;
   }
   SegmentProduct(const SegmentProduct&) = delete;
   SegmentProduct& operator=(const SegmentProduct&) = delete;

@@ -73,6 +73,9 @@ const std::vector<Shape>& Shapes() {
       {600, 1100, 1, 1, 7, 0, false, false, false, false, 34, 0x81},
       {130, 1000, 9, 8, 0, 0, false, false, false, true, 1, 0xff},
       {80, 2050, 5, 4, 2, 0, false, false, false, false, 3, 0x4b},
+      // Several strips of tiles, the last ones shorter.
+      {1000, 3000, 2, 1, 7, 0, false, false, false, true, 1},
+      {460, 5000, 3, 2, 5, 0, false, false, true, false, 1, 0x4b},
   };
   return shapes;
 }
