@@ -18,12 +18,12 @@
 #include <omp.h>
 #else
 #include <mutex>
+
+#include "kernels/idle_fetch.h"
 #endif
 
 namespace sdq::kernels {
 namespace {
-
-constexpr size_t kMaxThreads = 256;
 
 using ThreadBody = FunctionRef<size_t>;
 
@@ -92,15 +92,15 @@ void Pause() {
 #endif
 }
 
-// Waits until `value` differs from `old`, spinning first; returns the new value. slept, if given:
-// whether spinning was not enough.
-template <typename T>
-T AwaitChange(const std::atomic<T>& value, T old, bool* slept = nullptr) {
+// Waits until `value` differs from `old`, calling `idle` all the while at first; returns the new
+// value. slept, if given: whether that was not enough.
+template <typename T, typename Idle>
+T AwaitChange(const std::atomic<T>& value, T old, const Idle& idle, bool* slept = nullptr) {
   if (slept != nullptr) *slept = false;
   for (int i = 0; i < kSpins; ++i) {
     const T now = value.load(std::memory_order_acquire);
     if (now != old) return now;
-    Pause();
+    idle();
   }
   if (slept != nullptr) *slept = true;
   value.wait(old, std::memory_order_acquire);
@@ -152,7 +152,7 @@ class Team {
     body(0);
     inside_region = false;
     uint64_t gate = gate_.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
-    while ((gate & kInside) != 0) gate = AwaitChange(gate_, gate);
+    while ((gate & kInside) != 0) gate = AwaitChange(gate_, gate, Pause);
   }
 
  private:
@@ -185,9 +185,12 @@ class Team {
 
   void Work(size_t index, uint64_t seen) {
     inside_region = true;
+    const auto idle = [&] {
+      if (!FetchIdly(index)) Pause();
+    };
     while (true) {
       bool slept = false;
-      seen = AwaitChange(ticket_, seen, &slept);
+      seen = AwaitChange(ticket_, seen, idle, &slept);
       const uint64_t size = seen & ((uint64_t{1} << kSizeBits) - 1);
       if (size == kStop) return;
       if (index >= size) continue;
@@ -227,7 +230,7 @@ class Shares {
   Shares(size_t units, size_t team) : many_(team > kFew ? team : 0) {
     shares_ = team > kFew ? std::span(many_) : std::span(few_).first(team);
     for (size_t t = 0; t < team; ++t) {
-      shares_[t].bounds = Pack(units * t / team, units * (t + 1) / team);
+      shares_[t].bounds = Pack(Begin(units, team, t), Begin(units, team, t + 1));
     }
   }
 
@@ -237,6 +240,9 @@ class Shares {
     } while (TakeOver(thread));
     return false;
   }
+
+  // The first unit of a thread.
+  static size_t Begin(size_t units, size_t team, size_t thread) { return units * thread / team; }
 
   static constexpr size_t kMostUnits = size_t{1} << 31;
 
@@ -292,17 +298,24 @@ class Shares {
   std::span<Share> shares_;
 };
 
+// How [0, count), which is not empty, is cut: units of `grain`, the threads' shares of them.
+struct Cut {
+  Cut(size_t count, size_t least_grain) : grain(std::max<size_t>(least_grain, 1)) {
+    while ((count - 1) / grain + 1 > Shares::kMostUnits) grain *= 2;
+    units = (count - 1) / grain + 1;
+    team = std::min(Threads(), units);
+  }
+  size_t grain, units, team;
+};
+
 // fn(first, last, more, thread) on all of [0, count).
 template <class Function>
-void RunPieces(size_t count, size_t grain, const Function& fn) {
+void RunPieces(size_t count, size_t least_grain, const Function& fn) {
   if (count == 0) return;
-  grain = std::max<size_t>(grain, 1);
-  while ((count - 1) / grain + 1 > Shares::kMostUnits) grain *= 2;
-  const size_t units = (count - 1) / grain + 1;
-  const size_t team = std::min(Threads(), units);
+  const auto [grain, units, team] = Cut(count, least_grain);
   if (team <= 1 || inside_region) return fn(0, count, false, 0);
   Shares shares(units, team);
-  RunTeam(team, [&](size_t thread) {
+  RunTeam(team, [&, grain = grain](size_t thread) {
     for (Piece piece; shares.Take(thread, &piece);) {
       fn(piece.first * grain, std::min(count, piece.last * grain), piece.more, thread);
     }
@@ -331,6 +344,16 @@ void ParallelFor(size_t count, size_t grain, FunctionRef<size_t, size_t, size_t>
 void ParallelForward(size_t count, size_t grain, FunctionRef<size_t, size_t, bool> fn) {
   RunPieces(count, grain,
             [&](size_t begin, size_t end, bool more, size_t) { fn(begin, end, more); });
+}
+
+ForwardShare ShareOf(size_t count, size_t grain, size_t thread) {
+  if (count == 0) return {};
+  const Cut cut(count, grain);
+  if (thread >= cut.team) return {};
+  const auto begin = [&](size_t t) {
+    return std::min(count, Shares::Begin(cut.units, cut.team, t) * cut.grain);
+  };
+  return {begin(thread), begin(thread + 1)};
 }
 
 }  // namespace sdq::kernels

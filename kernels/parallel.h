@@ -28,8 +28,10 @@ class FunctionRef {
   void (*call_)(void*, Arguments...);
 };
 
+inline constexpr size_t kMaxThreads = 256;
+
 // Worker threads for the following parallel regions; 0 = one per physical core allowed to this
-// process. Clamped to [1, 256].
+// process. Clamped to [1, kMaxThreads].
 void SetThreads(size_t threads);
 size_t Threads();
 size_t DefaultThreads();
@@ -46,6 +48,13 @@ void ParallelFor(size_t count, size_t grain,
 // that it most likely goes on at `end`.
 void ParallelForward(size_t count, size_t grain,
                      FunctionRef<size_t /*begin*/, size_t /*end*/, bool /*more*/> fn);
+
+// What ParallelForward(count, grain, ...) lets each thread begin with: thread's range [begin, end)
+// of [0, count); empty for threads that it does not need.
+struct ForwardShare {
+  size_t begin = 0, end = 0;
+};
+ForwardShare ShareOf(size_t count, size_t grain, size_t thread);
 
 }  // namespace sdq::kernels
 

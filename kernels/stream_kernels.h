@@ -70,19 +70,25 @@ struct FetchAhead {
 template <size_t kTiles>
 struct FetchTiles {
   static constexpr int kCache = 1;
-  size_t change = SIZE_MAX;    // group of the first tile from which on it is behind the end
-  size_t behind[kTiles] = {};  // then
+  // Bytes, for the first tile and by how much more for each other one. Measured, with kernels that
+  // read four tiles together, and two.
+  static constexpr size_t kFarthest = kTiles == 4 ? 3072 : 2048;
+  static constexpr size_t kStep = kTiles == 4 ? 256 : 1024;
+  size_t ahead = kFarthest;
+  size_t change = SIZE_MAX;  // the group of the first tile from which on it is behind the end
+  // From there to the same place behind the end of what the thread reads next: of the first tile,
+  // and by how much more of each other one.
+  size_t jump = 0, jump_step = 0;
+  size_t mask = 0;  // all bits; 0 = there is nothing next
 
-  // Measured; with kernels that read four tiles together, and two.
-  static constexpr size_t Steady(size_t tile) {
-    return kTiles == 4 ? 3072 + 256 * tile : 2048 + 1024 * tile;
-  }
+  size_t Steady(size_t tile) const { return ahead + tile * kStep; }
   // Groups by which a tile's change comes before the first one's.
-  static constexpr size_t Lead(size_t tile) { return (Steady(tile) - Steady(0)) / 64; }
+  static constexpr size_t Lead(size_t tile) { return tile * kStep / 64; }
 
   size_t SteadyGroups() const { return change - std::min(change, Lead(kTiles - 1)); }
   size_t Of(size_t group, size_t tile) const {
-    return group + Lead(tile) < change ? Steady(tile) : behind[tile];
+    if (group + Lead(tile) < change) return Steady(tile);
+    return (Steady(tile) + jump + tile * jump_step) & mask;
   }
 };
 
@@ -110,18 +116,15 @@ struct TokenArgs {
   FetchTiles<kTiles> Fetch(size_t tile, size_t s) const {
     FetchTiles<kTiles> fetch;
     const size_t plane_bytes = row_bytes * kTileRows;
-    if (plane_stride == 0 && next_bits == bits + plane_bytes && next_stride == tile_stride) {
-      return fetch;  // behind every tile's end lies what is read next
-    }
+    fetch.ahead = std::min(fetch.kFarthest, plane_bytes);
+    const size_t to_next =
+        reinterpret_cast<uintptr_t>(next_bits) - reinterpret_cast<uintptr_t>(bits);
+    fetch.jump_step = next_stride - tile_stride;
+    fetch.jump = to_next - plane_bytes + tile * fetch.jump_step;
+    if ((fetch.jump | fetch.jump_step) == 0) return fetch;  // every tile goes on in what is next
     const size_t left = plane_bytes - segments[s].first_byte * kTileRows;
-    const size_t ahead = std::min(left, fetch.Steady(0));
-    fetch.change = (left - ahead + 63) / 64;
-    for (size_t i = 0; i < kTiles && next_bits != nullptr; ++i) {
-      const uintptr_t end =
-          reinterpret_cast<uintptr_t>(bits) + (tile + i) * tile_stride + plane_bytes;
-      const uintptr_t next = reinterpret_cast<uintptr_t>(next_bits) + (tile + i) * next_stride;
-      fetch.behind[i] = next - end + fetch.Steady(i);
-    }
+    fetch.change = (left - std::min(left, fetch.ahead) + 63) / 64;
+    fetch.mask = next_bits != nullptr ? SIZE_MAX : 0;
     return fetch;
   }
 };

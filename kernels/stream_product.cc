@@ -328,6 +328,11 @@ void StreamProducts(std::span<const StreamOutput> outputs, const ActivationMap& 
   Products(outputs, map.layout(), operand, tokens);
 }
 
+void AnnounceProducts(std::span<const StreamOutput> outputs, const ActivationMap& map) {
+  const TokenProduct product = TokenProductOf(map.spec().packing, map.spec().derived != 0);
+  if (product.kernel != nullptr) AnnounceTokenProducts(outputs, map, product);
+}
+
 size_t PlaneBytes(const ActivationMap& map) { return map.plane_bytes(); }
 
 void PreparePlanes(const ActivationMap& map, const float* x, size_t tokens, size_t x_stride,

@@ -42,6 +42,11 @@ struct StreamOutput {
 void StreamProducts(std::span<const StreamOutput> outputs, const ActivationMap& map, TableForm form,
                     const uint8_t* tables, size_t tokens);
 
+// Says that one token's products with these matrices, whose map this is, come after those that are
+// called next. Threads that have to wait in between fetch what they will read first. A hint:
+// results do not depend on it, and nothing is read through `outputs` later. y: not used.
+void AnnounceProducts(std::span<const StreamOutput> outputs, const ActivationMap& map);
+
 // The same from activations u quantized to 8 bits per segment and cut into bit-planes, by counting
 // bits. Rounds differently from StreamProduct (8-bit u instead of 8-bit sums of four), equally on
 // every target. `planes` from PreparePlanes.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels/idle_fetch.h"
 #include "kernels/parallel.h"
 #include "kernels/stream_rows.h"
 
@@ -13,29 +14,6 @@ namespace {
 struct TileGroup {
   size_t first = 0, stride = 0, count = 0;
   size_t Row(size_t tile) const { return (first + tile * stride) * kTileRows; }
-};
-
-// The order in which a matrix's tiles are taken, as many together as the kernel takes: each from
-// a strip of its own of neighbouring tiles, strips lying one behind the other. So memory is read
-// forward in a few places for some pages each, which is up to a fifth faster than to begin anew
-// with every tile. (Strips of a whole matrix are slower: less of what is read lies in one of the
-// rows that memory has open.) Tiles left over are a group of their own.
-class TileOrder {
- public:
-  TileOrder(size_t together, size_t tile_bytes)
-      : together_(together), width_(std::max<size_t>(1, kStripBytes / tile_bytes)) {}
-
-  size_t Groups(const StreamMatrix& w) const { return (Tiles(w) + together_ - 1) / together_; }
-  TileGroup Group(const StreamMatrix& w, size_t index) const {
-    const size_t full = Tiles(w) / together_;
-    if (index == full) return {full * together_, 1, Tiles(w) % together_};
-    const size_t in_strip = index % width_, before = index - in_strip;
-    return {before * together_ + in_strip, std::min(width_, full - before), together_};
-  }
-
- private:
-  static constexpr size_t kStripBytes = size_t{64} << 10;
-  size_t together_, width_;
 };
 
 // One token, one group of tiles. The kernel takes all segments of a block at once.
@@ -67,27 +45,20 @@ class GroupProduct {
 
   // y: all rows of the matrix.
   void Run(float* y) {
-    if (w_.per_block) {
-      RunBlocks();
-    } else {
-      RunRows();
-    }
+    if (w_.per_block) return RunBlocks(y);
+    RunSegments(0, layout_.segments.size());
+    const float sum = w_.means_f16 != nullptr ? SumOfBlocks(layout_, header_) : 0.0f;
     for (size_t tile = 0; tile < group_.count; ++tile) {
-      const size_t first = group_.Row(tile), rows = Rows(tile);
-      const float* products = products_ + tile * kTileRows;
-      if (w_.bias == nullptr) {
-        std::copy_n(products, rows, y + first);
-      } else {
-        for (size_t r = 0; r < rows; ++r) y[first + r] = products[r] + w_.bias[first + r];
-      }
+      const size_t row = group_.Row(tile), rows = std::min(kTileRows, w_.rows - row);
+      TileRows products;
+      std::fill_n(products, kTileRows, -0.0f);  // to which what is added remains what it is
+      AddBlock(acc_ + tile * kTileRows, row, 1, rows, sum, products);
+      Store(products, row, rows, y);
     }
   }
 
  private:
-  static constexpr size_t kRows = kMostTokenTiles * kTileRows;
-  using GroupRows = float[kRows];
-
-  size_t Rows(size_t tile) const { return std::min(kTileRows, w_.rows - group_.Row(tile)); }
+  using TileRows = float[kTileRows];
 
   void RunSegments(size_t first, size_t end) {
     args_.segments = std::span(layout_.segments).subspan(first, end - first);
@@ -96,47 +67,55 @@ class GroupProduct {
     kernel_(args_);
   }
 
-  // base times the factors of all rows, `stride` apart.
-  void GatherFactors(const uint16_t* f16, size_t stride, float base, GroupRows& out) const {
-    uint32_t halves[kRows] = {};
-    for (size_t tile = 0; tile < group_.count; ++tile) {
-      const uint16_t* from = f16 + group_.Row(tile) * stride;
-      uint32_t* to = halves + tile * kTileRows;
-      if (stride == 1 && Rows(tile) == kTileRows) {
-        std::copy_n(from, kTileRows, to);
-      } else {
-        for (size_t r = 0; r < Rows(tile); ++r) to[r] = from[r * stride];
-      }
+  // base times f16 values, `stride` apart; zeros behind `rows` of them.
+  static void Factors(const uint16_t* f16, size_t stride, size_t rows, float base, TileRows& out) {
+    uint32_t halves[kTileRows] = {};
+    if (stride == 1 && rows == kTileRows) {
+      std::copy_n(f16, kTileRows, halves);
+    } else {
+      for (size_t r = 0; r < rows; ++r) halves[r] = f16[r * stride];
     }
-    WidenFactors(halves, kRows, base, out);
+    WidenFactors(halves, kTileRows, base, out);
   }
 
-  void RunRows() {
-    RunSegments(0, layout_.segments.size());
-    GroupRows factors;
-    GatherFactors(w_.scales_f16, 1, w_.scale_base, factors);
-    for (size_t r = 0; r < kRows; ++r) products_[r] = factors[r] * acc_[r];
+  // products += scale * acc + mean * sum, with a tile's factors of one block, from element `first`.
+  void AddBlock(const float* acc, size_t first, size_t stride, size_t rows, float sum,
+                TileRows& products) const {
+    TileRows factors;
+    Factors(w_.scales_f16 + first, stride, rows, w_.scale_base, factors);
+    for (size_t r = 0; r < kTileRows; ++r) products[r] += factors[r] * acc[r];
     if (w_.means_f16 == nullptr) return;
-    GatherFactors(w_.means_f16, 1, w_.mean_base, factors);
-    const float sum = SumOfBlocks(layout_, header_);
-    for (size_t r = 0; r < kRows; ++r) products_[r] += factors[r] * sum;
+    Factors(w_.means_f16 + first, stride, rows, w_.mean_base, factors);
+    for (size_t r = 0; r < kTileRows; ++r) products[r] += factors[r] * sum;
   }
 
-  // The sum over the blocks of scale * acc + mean * (sum of u).
-  void RunBlocks() {
+  void Store(const TileRows& products, size_t row, size_t rows, float* y) const {
+    if (w_.bias != nullptr) {
+      for (size_t r = 0; r < rows; ++r) y[row + r] = products[r] + w_.bias[row + r];
+    } else if (rows == kTileRows) {
+      std::copy_n(products, kTileRows, y + row);
+    } else {
+      std::copy_n(products, rows, y + row);
+    }
+  }
+
+  void RunBlocks(float* y) {
     const std::vector<Segment>& segments = layout_.segments;
-    std::fill_n(products_, kRows, 0.0f);
-    GroupRows factors;
+    TileRows products[kMostTokenTiles] = {};
+    const auto rows_of = [&](size_t tile) {
+      return std::min(kTileRows, w_.rows - group_.Row(tile));
+    };
     for (size_t first = 0, end = 0; first < segments.size(); first = end) {
       const size_t block = segments[first].block;
       while (end < segments.size() && segments[end].block == block) ++end;
       RunSegments(first, end);
-      GatherFactors(w_.scales_f16 + block, layout_.blocks, w_.scale_base, factors);
-      for (size_t r = 0; r < kRows; ++r) products_[r] += factors[r] * acc_[r];
-      if (w_.means_f16 == nullptr) continue;
-      GatherFactors(w_.means_f16 + block, layout_.blocks, w_.mean_base, factors);
-      const float sum = header_[segments.size() + block];
-      for (size_t r = 0; r < kRows; ++r) products_[r] += factors[r] * sum;
+      for (size_t tile = 0; tile < group_.count; ++tile) {
+        AddBlock(acc_ + tile * kTileRows, group_.Row(tile) * layout_.blocks + block, layout_.blocks,
+                 rows_of(tile), header_[segments.size() + block], products[tile]);
+      }
+    }
+    for (size_t tile = 0; tile < group_.count; ++tile) {
+      Store(products[tile], group_.Row(tile), rows_of(tile), y);
     }
   }
 
@@ -147,61 +126,114 @@ class GroupProduct {
   const float* header_;
   TileGroup group_;
   TokenArgs args_;
-  alignas(64) GroupRows acc_ = {};
-  alignas(64) GroupRows products_;
+  alignas(64) float acc_[kMostTokenTiles * kTileRows];
 };
 
-// A group of one of several matrices that are taken one behind the other.
+// The groups of several matrices, one matrix behind the other, as many tiles together as the kernel
+// takes: each from a strip of its own of neighbouring tiles, strips lying one behind the other. So
+// memory is read forward in a few places for some pages each, which is up to a fifth faster than to
+// begin anew with every tile. (Strips of a whole matrix are slower: less of what is read lies in
+// the rows that memory has open.) Tiles left over are a group of their own.
 class GroupCursor {
  public:
-  GroupCursor(std::span<const StreamOutput> outputs, const TileOrder& order, size_t index)
-      : outputs_(outputs), order_(&order), group_(index) {
-    SkipFinished();
+  GroupCursor(std::span<const StreamOutput> outputs, size_t together, size_t tile_bytes,
+              size_t index)
+      : outputs_(outputs),
+        together_(together),
+        width_(std::max<size_t>(1, kStripBytes / tile_bytes)),
+        group_(index) {
+    for (; !at_end() && group_ >= Groups(*output().matrix, together); NextMatrix()) {
+      group_ -= Groups(*output().matrix, together);
+    }
+    EnterMatrix();
   }
+
   bool at_end() const { return outputs_.empty(); }
   const StreamOutput& output() const { return outputs_.front(); }
-  TileGroup group() const { return order_->Group(*output().matrix, group_); }
-  GroupCursor Next() const {
-    GroupCursor next = *this;
-    ++next.group_;
-    next.SkipFinished();
-    return next;
+  TileGroup group() const {
+    if (group_ == full_) return {full_ * together_, 1, tiles_ - full_ * together_};
+    return {strips_ * (together_ - 1) + group_, std::min(width_, full_ - strips_), together_};
+  }
+  // Groups from this one on that lie in the same strips.
+  size_t InStrips() const {
+    return group_ == full_ ? 1 : std::min(strips_ + width_, full_) - group_;
+  }
+  void Advance() {
+    ++group_;
+    if (group_ == strips_ + width_) strips_ += width_;
+    if (group_ * together_ < tiles_) return;
+    NextMatrix();
+    group_ = 0;
+    EnterMatrix();
+  }
+
+  static size_t Groups(const StreamMatrix& w, size_t together) {
+    return (Tiles(w) + together - 1) / together;
   }
 
  private:
-  void SkipFinished() {
-    while (!at_end() && group_ >= order_->Groups(*output().matrix)) {
-      group_ -= order_->Groups(*output().matrix);
-      outputs_ = outputs_.subspan(1);
-    }
+  static constexpr size_t kStripBytes = size_t{64} << 10;
+
+  void NextMatrix() { outputs_ = outputs_.subspan(1); }
+  void EnterMatrix() {
+    if (at_end()) return;
+    tiles_ = Tiles(*output().matrix);
+    full_ = tiles_ / together_;
+    strips_ = group_ / width_ * width_;
   }
 
   std::span<const StreamOutput> outputs_;
-  const TileOrder* order_;
+  size_t together_, width_;
   size_t group_;
+  size_t tiles_ = 0, full_ = 0;  // of the matrix; groups of all their tiles
+  size_t strips_ = 0;            // the first group of the strips
+};
+
+// Several matrices' groups, as threads share them out.
+struct TokenWork {
+  TokenWork(std::span<const StreamOutput> outputs, const ActivationMap& map, size_t together)
+      : tile_bytes(map.layout().tile_bytes()) {
+    for (const StreamOutput& out : outputs) groups += GroupCursor::Groups(*out.matrix, together);
+    bytes = groups * together * tile_bytes;
+    grain = WorthHandingOut(groups, bytes);
+  }
+  size_t tile_bytes;
+  size_t groups = 0, bytes = 0, grain = 1;
 };
 
 }  // namespace
 
 void TokenProducts(std::span<const StreamOutput> outputs, const ActivationMap& map,
                    const TokenProduct& product, const uint8_t* tables) {
-  const size_t tile_bytes = map.layout().tile_bytes();
-  const TileOrder order(product.tiles, tile_bytes);
-  size_t groups = 0;
-  for (const StreamOutput& out : outputs) groups += order.Groups(*out.matrix);
-  const size_t grain = WorthHandingOut(groups, groups * product.tiles * tile_bytes);
-  ParallelForward(groups, grain, [&](size_t begin, size_t end, bool more) {
-    GroupCursor at(outputs, order, begin);
-    for (size_t group = begin; group < end; ++group) {
-      GroupProduct here(*at.output().matrix, map, product.kernel, tables, at.group());
-      const GroupCursor next = at.Next();
-      if (group + 1 < end || (more && !next.at_end())) {
-        here.Fetch(*next.output().matrix, next.group());
-      }
-      here.Run(at.output().y);
-      at = next;
+  const TokenWork work(outputs, map, product.tiles);
+  ParallelForward(work.groups, work.grain, [&](size_t begin, size_t end, bool more) {
+    GroupCursor at(outputs, product.tiles, work.tile_bytes, begin);
+    for (size_t left = end - begin; left > 0; --left) {
+      const StreamOutput& out = at.output();
+      GroupProduct here(*out.matrix, map, product.kernel, tables, at.group());
+      at.Advance();
+      if (left > 1 || (more && !at.at_end())) here.Fetch(*at.output().matrix, at.group());
+      here.Run(out.y);
     }
   });
+}
+
+void AnnounceTokenProducts(std::span<const StreamOutput> outputs, const ActivationMap& map,
+                           const TokenProduct& product) {
+  if (Threads() == 1) return;
+  const TokenWork work(outputs, map, product.tiles);
+  // Small matrices are in the caches, and to say so much takes time as well.
+  if (work.bytes < 2 * kIdleFetchBytes) return;
+  for (size_t thread = 1; thread < Threads(); ++thread) {  // the caller has no time to wait
+    const ForwardShare share = ShareOf(work.groups, work.grain, thread);
+    if (share.begin == share.end) return;
+    const GroupCursor at(outputs, product.tiles, work.tile_bytes, share.begin);
+    const TileGroup group = at.group();
+    const size_t tiles = std::min(share.end - share.begin, at.InStrips());
+    const size_t bytes = std::min(tiles * work.tile_bytes, kIdleFetchBytes / group.count);
+    SetIdleFetch(thread, at.output().matrix->bits + group.first * work.tile_bytes,
+                 group.stride * work.tile_bytes, group.count, bytes);
+  }
 }
 
 }  // namespace sdq::kernels

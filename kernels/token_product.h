@@ -16,6 +16,10 @@ namespace sdq::kernels {
 void TokenProducts(std::span<const StreamOutput> outputs, const ActivationMap& map,
                    const TokenProduct& product, const uint8_t* tables);
 
+// AnnounceProducts by such a kernel.
+void AnnounceTokenProducts(std::span<const StreamOutput> outputs, const ActivationMap& map,
+                           const TokenProduct& product);
+
 }  // namespace sdq::kernels
 
 #endif  // SDQ_KERNELS_TOKEN_PRODUCT_H_

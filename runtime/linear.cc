@@ -11,9 +11,22 @@ namespace {
 
 constexpr size_t kTogether = 4;  // matrices of one region
 
-// Products of streams with one map.
+using NextLinears = std::span<const Linear* const>;
+
+// As far as they are streams with the first one's map.
+void Announce(NextLinears next) {
+  if (next.empty() || !next[0]->is_stream()) return;
+  std::array<kernels::StreamOutput, kTogether> streams;
+  size_t count = 0;
+  for (const Linear* linear : next) {
+    if (linear->map == next[0]->map && count < kTogether) streams[count++].matrix = &linear->stream;
+  }
+  kernels::AnnounceProducts({streams.data(), count}, *next[0]->map);
+}
+
+// Products of streams with one map; `next` come after them.
 void StreamForward(std::span<const kernels::StreamOutput> outputs,
-                   const kernels::ActivationMap& map, PreparedInput& input) {
+                   const kernels::ActivationMap& map, PreparedInput& input, NextLinears next) {
   if (input.UsesInt8(map)) {
     kernels::Int8Products(outputs, map, input.Int8(map), input.tokens(), input.scratch());
     return;
@@ -26,8 +39,9 @@ void StreamForward(std::span<const kernels::StreamOutput> outputs,
       o.y += first * o.y_stride;
       return o;
     });
-    kernels::StreamProducts({part.data(), outputs.size()}, map, input.form(),
-                            input.Tables(map, first, count), count);
+    const uint8_t* tables = input.Tables(map, first, count);
+    if (input.tokens() == 1) Announce(next);
+    kernels::StreamProducts({part.data(), outputs.size()}, map, input.form(), tables, count);
   }
 }
 
@@ -73,7 +87,7 @@ const uint8_t* PreparedInput::Int8(const kernels::ActivationMap& map) {
 void Forward(const Linear& linear, PreparedInput& input, float* y, size_t y_stride) {
   if (linear.is_stream()) {
     const kernels::StreamOutput output{&linear.stream, y, y_stride};
-    StreamForward({&output, 1}, *linear.map, input);
+    StreamForward({&output, 1}, *linear.map, input, linear.next);
   } else {
     kernels::DenseProduct(linear.dense, input.x(), input.tokens(), input.stride(), y, y_stride);
   }
@@ -89,10 +103,21 @@ void ForwardAll(std::span<const LinearOutput> outputs, PreparedInput& input) {
     const auto same_map = [&](const LinearOutput& o) { return o.linear->map == linear.map; };
     const auto here = outputs.begin() + static_cast<std::ptrdiff_t>(i);
     if (std::any_of(outputs.begin(), here, same_map)) continue;  // done with the first of them
+    // Those with other maps come next, behind them what follows all.
+    std::array<const Linear*, kTogether> others;
+    size_t other_count = 0;
+    const auto here_or_before = outputs.first(i + 1);
+    for (const LinearOutput& o : outputs.subspan(i + 1)) {
+      const auto its_map = [&](const LinearOutput& b) { return b.linear->map == o.linear->map; };
+      const bool done = std::any_of(here_or_before.begin(), here_or_before.end(), its_map);
+      if (!done && other_count < kTogether) others[other_count++] = o.linear;
+    }
+    const NextLinears next =
+        other_count > 0 ? NextLinears(others.data(), other_count) : linear.next;
     std::array<kernels::StreamOutput, kTogether> streams;
     size_t count = 0;
     const auto run = [&] {
-      StreamForward({streams.data(), count}, *linear.map, input);
+      StreamForward({streams.data(), count}, *linear.map, input, next);
       count = 0;
     };
     for (const LinearOutput& o : outputs.subspan(i)) {

@@ -27,6 +27,8 @@ struct Linear {
   kernels::DenseMatrix dense;
   kernels::StreamMatrix stream;
   const kernels::ActivationMap* map = nullptr;  // owned by the model
+  // Those of the input that a token meets after this one's, for AnnounceProducts; may be empty.
+  std::span<const Linear* const> next;
 
   bool is_stream() const { return map != nullptr; }
 };

@@ -203,6 +203,36 @@ Status CheckNoStrangers(const format::SdqFile& file, const ModelConfig& config,
   return Status::Ok();
 }
 
+// Sets ModelWeights::order and every Linear::next.
+void LinkInOrder(ModelWeights* weights) {
+  struct Group {  // of one input
+    size_t first, count;
+  };
+  std::vector<Linear*> order;
+  std::vector<Group> groups;
+  const auto add = [&](std::initializer_list<Linear*> linears) {
+    const size_t first = order.size();
+    for (Linear* linear : linears) {
+      if (linear->rows != 0) order.push_back(linear);
+    }
+    groups.push_back({first, order.size() - first});
+  };
+  for (LayerWeights& layer : weights->layers) {
+    add({&layer.q, &layer.k, &layer.v});
+    add({&layer.o});
+    add({&layer.gate, &layer.up});
+    add({&layer.down});
+  }
+  add({&weights->head});
+  weights->order.assign(order.begin(), order.end());
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const Group next = groups[(g + 1) % groups.size()];  // the next token's, after the head
+    for (Linear* linear : std::span(order).subspan(groups[g].first, groups[g].count)) {
+      linear->next = std::span(weights->order).subspan(next.first, next.count);
+    }
+  }
+}
+
 Status BindAll(const format::SdqFile& file, const ModelConfig& config, ActivationMapCache* maps,
                ModelWeights* weights) {
   // Before anything is sized by the layer count.
@@ -219,6 +249,7 @@ Status BindAll(const format::SdqFile& file, const ModelConfig& config, Activatio
     SDQ_RETURN_IF_ERROR(binder.Bind(shape, slots.at(shape.name)));
   }
   if (config.tied_embeddings) weights->head = weights->embed_tokens;
+  LinkInOrder(weights);
   return Status::Ok();
 }
 

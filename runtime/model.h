@@ -30,8 +30,9 @@ struct ModelWeights {
   Linear embed_positions;          // OPT, dense
   Linear project_in, project_out;  // OPT with projections (rows = 0 otherwise)
   std::vector<LayerWeights> layers;
-  Norm final_norm;  // weight null if the model has none
-  Linear head;      // == embed_tokens when tied
+  Norm final_norm;                   // weight null if the model has none
+  Linear head;                       // == embed_tokens when tied
+  std::vector<const Linear*> order;  // of the layers and the head, as a token meets them
 };
 
 // Owns the mapping; address-stable (views point into it), hence held by unique_ptr. Immutable after

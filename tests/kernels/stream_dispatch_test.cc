@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/dispatch.h"
+#include "kernels/idle_fetch.h"
 #include "kernels/parallel.h"
 #include "tests/kernels/stream_fixture.h"
 
@@ -64,6 +65,50 @@ TEST_CASE(
     REQUIRE(ends[count] == 0);  // nothing follows the last
     for (size_t i = 0; i < count; ++i) REQUIRE(ends[i] <= begins[i]);
   }
+}
+
+TEST_CASE("threads begin ParallelForward where ShareOf says") {
+  const test::KernelState restore;
+  const size_t threads = GENERATE(1, 2, 3, 8), count = GENERATE(0, 1, 7, 64, 1001);
+  const size_t grain = GENERATE(0, 1, 5);
+  SetThreads(threads);
+  size_t end = 0;
+  std::vector<size_t> begins;
+  for (size_t thread = 0; thread < threads + 2; ++thread) {
+    const ForwardShare share = ShareOf(count, grain, thread);
+    if (share.begin == share.end) continue;
+    CHECK(share.begin == end);
+    begins.push_back(share.begin);
+    end = share.end;
+  }
+  CHECK(end == count);
+  // Whoever runs the pieces, a share's first one begins where it does.
+  std::vector<std::atomic<int>> pieces(count + 1);
+  ParallelForward(count, grain, [&](size_t begin, size_t, bool) { ++pieces[begin]; });
+  for (const size_t begin : begins) CHECK(pieces[begin] == 1);
+}
+
+TEST_CASE("idle fetching ends, and starts anew with what was said last") {
+  const std::vector<uint8_t> bytes(4096);
+  const size_t thread = kMaxThreads - 1;  // nobody's
+  CHECK(!FetchIdly(thread));
+  const auto calls = [&] {
+    size_t count = 0;
+    while (FetchIdly(thread)) ++count;
+    return count;
+  };
+  SetIdleFetch(thread, bytes.data(), 1024, 4, 1024);
+  const size_t all = calls();
+  CHECK(all > 0);
+  CHECK(!FetchIdly(thread));
+  SetIdleFetch(thread, bytes.data(), 1024, 4, 1024);
+  CHECK(FetchIdly(thread));
+  SetIdleFetch(thread, bytes.data() + 512, 1024, 2, 512);
+  CHECK(calls() == (all + 1) / 2);
+  SetIdleFetch(thread, bytes.data(), 0, 0, 0);
+  CHECK(!FetchIdly(thread));
+  SetIdleFetch(kMaxThreads, bytes.data(), 1024, 4, 1024);  // no such thread
+  CHECK(!FetchIdly(kMaxThreads));
 }
 
 TEST_CASE("regions in quick succession run once each, with teams of any size") {

@@ -69,6 +69,29 @@ TEST_CASE("model: a tied head is the embedding; projections are bound") {
   CHECK(weights.layers[0].gate.rows == 0);
 }
 
+TEST_CASE("model: every linear knows which come after it, from the first layer to the next token") {
+  const test::TemporaryFolder folder;
+  const bool llama = GENERATE(true, false);
+  const auto opened = test::WriteAndOpen(llama ? Llama() : Opt(), folder / "model.sdq");
+  REQUIRE(opened.ok());
+  const ModelWeights& weights = (*opened)->weights();
+  std::vector<const Linear*> expected, met;
+  for (const LayerWeights& layer : weights.layers) {
+    expected.insert(expected.end(), {&layer.q, &layer.k, &layer.v, &layer.o});
+    if (llama) expected.push_back(&layer.gate);
+    expected.insert(expected.end(), {&layer.up, &layer.down});
+  }
+  expected.push_back(&weights.head);
+  for (auto next = weights.head.next; met.size() < expected.size(); next = next[0]->next) {
+    REQUIRE(!next.empty());
+    for (const Linear* linear : next) {
+      met.push_back(linear);
+      CHECK(linear->next.data() == next[0]->next.data());
+    }
+  }
+  CHECK(met == expected);
+}
+
 TEST_CASE("model: every missing tensor is named") {
   for (const TestModel& whole :
        {Llama(), Opt(), test::RandomModel(test::PostNormOptConfig(), 1, true)}) {
