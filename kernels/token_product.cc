@@ -41,6 +41,10 @@ class GroupProduct {
   void Fetch(const StreamMatrix& w, const TileGroup& next) {
     args_.next_bits = w.bits + next.first * layout_.tile_bytes();
     args_.next_stride = next.stride * layout_.tile_bytes();
+    if (w.per_block) return;  // reads them all the while
+    for (size_t tile = 0; tile < next.count; ++tile) {
+      FetchBits<1>(reinterpret_cast<const uint8_t*>(w.scales_f16 + next.Row(tile)), 0);
+    }
   }
 
   // y: all rows of the matrix.
