@@ -135,9 +135,9 @@ class GroupProduct {
 
 // The groups of several matrices, one matrix behind the other, as many tiles together as the kernel
 // takes: each from a strip of its own of neighbouring tiles, strips lying one behind the other. So
-// memory is read forward in a few places for some pages each, which is up to a fifth faster than to
-// begin anew with every tile. (Strips of a whole matrix are slower: less of what is read lies in
-// the rows that memory has open.) Tiles left over are a group of their own.
+// memory is read forward in a few places for some pages each, instead of beginning anew with every
+// tile, where hardware prefetchers have to learn again. (Strips of a whole matrix are slower than
+// these.) Tiles left over are a group of their own.
 class GroupCursor {
  public:
   GroupCursor(std::span<const StreamOutput> outputs, size_t together, size_t tile_bytes,
