@@ -41,7 +41,7 @@ class GroupProduct {
   void Fetch(const StreamMatrix& w, const TileGroup& next) {
     args_.next_bits = w.bits + next.first * layout_.tile_bytes();
     args_.next_stride = next.stride * layout_.tile_bytes();
-    if (w.per_block) return;  // reads them all the while
+    if (w.per_block) return;  // has factors between its segments
     for (size_t tile = 0; tile < next.count; ++tile) {
       FetchBits<1>(reinterpret_cast<const uint8_t*>(w.scales_f16 + next.Row(tile)), 0);
     }
@@ -144,7 +144,7 @@ class GroupCursor {
               size_t index)
       : outputs_(outputs),
         together_(together),
-        width_(std::max<size_t>(1, kStripBytes / tile_bytes)),
+        width_(std::max<size_t>(1, kStripBytes / std::max<size_t>(tile_bytes, 1))),
         group_(index) {
     for (; !at_end() && group_ >= Groups(*output().matrix, together); NextMatrix()) {
       group_ -= Groups(*output().matrix, together);
@@ -180,6 +180,7 @@ class GroupCursor {
 
   void NextMatrix() { outputs_ = outputs_.subspan(1); }
   void EnterMatrix() {
+    while (!at_end() && output().matrix->rows == 0) NextMatrix();
     if (at_end()) return;
     tiles_ = Tiles(*output().matrix);
     full_ = tiles_ / together_;
