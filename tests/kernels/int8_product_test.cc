@@ -137,7 +137,7 @@ TEST_CASE("int8 products: every target and thread count gives the reference's bi
       if (!Int8ProductsAvailable()) continue;
       INFO(target << ": " << shape.rows << " x " << shape.columns << ", " << shape.p << "/"
                   << shape.q << ", " << shape.tokens << " tokens");
-      for (const size_t threads : {1, 3}) {
+      for (const size_t threads : {1u, 3u}) {
         SetThreads(threads);
         CHECK(SameBits(Product(w, map, x, shape.tokens), wanted));
       }

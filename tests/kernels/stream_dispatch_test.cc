@@ -52,7 +52,7 @@ TEST_CASE(
     "ParallelForward covers its range once, and a piece begins where another says that more "
     "follows") {
   const test::KernelState restore;
-  const size_t threads = GENERATE(1, 2, 3, 8), count = GENERATE(1, 2, 7, 64, 1001);
+  const size_t threads = GENERATE(1u, 2u, 3u, 8u), count = GENERATE(1u, 2u, 7u, 64u, 1001u);
   SetThreads(threads);
   for (int repeat = 0; repeat < 20; ++repeat) {
     std::vector<std::atomic<int>> visits(count), begins(count + 1), ends(count + 1);
@@ -69,8 +69,8 @@ TEST_CASE(
 
 TEST_CASE("threads begin ParallelForward where ShareOf says") {
   const test::KernelState restore;
-  const size_t threads = GENERATE(1, 2, 3, 8), count = GENERATE(0, 1, 7, 64, 1001);
-  const size_t grain = GENERATE(0, 1, 5);
+  const size_t threads = GENERATE(1u, 2u, 3u, 8u), count = GENERATE(0u, 1u, 7u, 64u, 1001u);
+  const size_t grain = GENERATE(0u, 1u, 5u);
   SetThreads(threads);
   size_t end = 0;
   std::vector<size_t> begins;
