@@ -19,16 +19,13 @@ struct alignas(64) Place {
   std::atomic<size_t> stride{0}, strips{0};
 };
 
-std::array<Place, kMaxThreads>& Places() {
-  static std::array<Place, kMaxThreads> places;
-  return places;
-}
+std::array<Place, kMaxThreads> places;
 
 }  // namespace
 
 void SetIdleFetch(size_t thread, const uint8_t* bits, size_t stride, size_t strips, size_t bytes) {
   if (thread >= kMaxThreads) return;
-  Place& place = Places()[thread];
+  Place& place = places[thread];
   const uintptr_t first = reinterpret_cast<uintptr_t>(bits);
   place.stride.store(stride, std::memory_order_relaxed);
   place.strips.store(strips, std::memory_order_relaxed);
@@ -38,7 +35,7 @@ void SetIdleFetch(size_t thread, const uint8_t* bits, size_t stride, size_t stri
 
 bool FetchIdly(size_t thread) {
   if (thread >= kMaxThreads) return false;
-  Place& place = Places()[thread];
+  Place& place = places[thread];
   uintptr_t at = place.at.load(std::memory_order_acquire);
   if (at >= place.end.load(std::memory_order_relaxed)) return false;
   const size_t stride = place.stride.load(std::memory_order_relaxed);

@@ -312,12 +312,12 @@ struct Cut {
 template <class Function>
 void RunPieces(size_t count, size_t least_grain, const Function& fn) {
   if (count == 0) return;
-  const auto [grain, units, team] = Cut(count, least_grain);
-  if (team <= 1 || inside_region) return fn(0, count, false, 0);
-  Shares shares(units, team);
-  RunTeam(team, [&, grain = grain](size_t thread) {
+  const Cut cut(count, least_grain);
+  if (cut.team <= 1 || inside_region) return fn(0, count, false, 0);
+  Shares shares(cut.units, cut.team);
+  RunTeam(cut.team, [&](size_t thread) {
     for (Piece piece; shares.Take(thread, &piece);) {
-      fn(piece.first * grain, std::min(count, piece.last * grain), piece.more, thread);
+      fn(piece.first * cut.grain, std::min(count, piece.last * cut.grain), piece.more, thread);
     }
   });
 }

@@ -52,11 +52,12 @@ using DeriveKernel = void (*)(const DeriveArgs& args);
 
 // What a kernel fetches while it reads groups of four bytes of some tiles, as distances from what
 // it reads (modulo 2^64; 0 = nothing): SteadyGroups() groups long the Steady() one of each tile,
-// then the one that Of() tells.
+// then, if it kChanges, the one that Of() tells.
 
 // The same for all tiles, into the second cache.
 struct FetchAhead {
   static constexpr int kCache = 2;
+  static constexpr bool kChanges = false;
   size_t distance = 0;
 
   size_t SteadyGroups() const { return SIZE_MAX; }
@@ -70,6 +71,7 @@ struct FetchAhead {
 template <size_t kTiles>
 struct FetchTiles {
   static constexpr int kCache = 1;
+  static constexpr bool kChanges = true;
   // Bytes, for the first tile and by how much more for each other one. Measured, with kernels that
   // read four tiles together, and two.
   static constexpr size_t kFarthest = kTiles == 4 ? 3072 : 2048;
@@ -107,7 +109,7 @@ struct TokenArgs {
   uint32_t derived = 0;                   // MapSpec::derived
   size_t tiles = 0;
   float* acc = nullptr;
-  // The first of as many tiles that the thread reads after these, and their distance; null = none.
+  // The first of the tiles that the thread reads after these, and their distance; null = none.
   const uint8_t* next_bits = nullptr;
   size_t next_stride = 0;
 

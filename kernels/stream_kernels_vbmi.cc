@@ -170,7 +170,7 @@ SDQ_VBMI_INLINE void SumPlane(const Constants& c, const Plane<Fetch>& plane, Int
   };
   add_until(std::min(plane.fetch.SteadyGroups(), groups),
             [&](size_t, size_t tile) { return plane.fetch.Steady(tile); });
-  if constexpr (Fetch::kCache == 1) {
+  if constexpr (Fetch::kChanges) {
     add_until(groups, [&](size_t group, size_t tile) { return plane.fetch.Of(group, tile); });
   }
   for (size_t i = 0; i < kTiles * kTokens; ++i) sums[i] = acc[i];

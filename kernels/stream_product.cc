@@ -18,7 +18,8 @@ namespace {
 constexpr size_t kCachedTiles = 8;
 constexpr size_t kBatchTiles = 32;
 constexpr size_t kBatchTokens = kMostTileTokens;
-// What threads share out.
+// What threads share out; and what one token reads together where no kernel takes all segments at
+// once (derived samples without GFNI).
 constexpr size_t kGroupTiles = 4;
 
 // A prepared batch of activations and the kernel that reads it.
@@ -212,7 +213,7 @@ size_t TileGroups(const StreamMatrix& w) { return (Tiles(w) + kGroupTiles - 1) /
 // Tiles [begin, end) of one matrix. more: the thread goes on at `end`.
 void ProductTiles(const StreamLayout& layout, const Operand& operand, const StreamOutput& out,
                   size_t tokens, size_t begin, size_t end, bool more) {
-  const size_t step = kBatchTiles;
+  const size_t step = tokens == 1 ? kGroupTiles : kBatchTiles;
   // Of about the same size: none is too small for a kernel that suits all tokens together.
   const size_t batches = (tokens + kBatchTokens - 1) / kBatchTokens;
   for (size_t tile = begin; tile < end; tile += step) {

@@ -24,6 +24,20 @@ void Announce(NextLinears next) {
   kernels::AnnounceProducts({streams.data(), count}, *next[0]->map);
 }
 
+// Those behind `index` whose maps none has up to there: their products come next.
+NextLinears OtherMaps(std::span<const LinearOutput> outputs, size_t index,
+                      std::array<const Linear*, kTogether>& others) {
+  size_t count = 0;
+  const auto done = outputs.first(index + 1);
+  for (const LinearOutput& output : outputs.subspan(index + 1)) {
+    const bool known = std::any_of(done.begin(), done.end(), [&](const LinearOutput& o) {
+      return o.linear->map == output.linear->map;
+    });
+    if (!known && count < kTogether) others[count++] = output.linear;
+  }
+  return {others.data(), count};
+}
+
 // Products of streams with one map; `next` come after them.
 void StreamForward(std::span<const kernels::StreamOutput> outputs,
                    const kernels::ActivationMap& map, PreparedInput& input, NextLinears next) {
@@ -103,17 +117,9 @@ void ForwardAll(std::span<const LinearOutput> outputs, PreparedInput& input) {
     const auto same_map = [&](const LinearOutput& o) { return o.linear->map == linear.map; };
     const auto here = outputs.begin() + static_cast<std::ptrdiff_t>(i);
     if (std::any_of(outputs.begin(), here, same_map)) continue;  // done with the first of them
-    // Those with other maps come next, behind them what follows all.
     std::array<const Linear*, kTogether> others;
-    size_t other_count = 0;
-    const auto here_or_before = outputs.first(i + 1);
-    for (const LinearOutput& o : outputs.subspan(i + 1)) {
-      const auto its_map = [&](const LinearOutput& b) { return b.linear->map == o.linear->map; };
-      const bool done = std::any_of(here_or_before.begin(), here_or_before.end(), its_map);
-      if (!done && other_count < kTogether) others[other_count++] = o.linear;
-    }
-    const NextLinears next =
-        other_count > 0 ? NextLinears(others.data(), other_count) : linear.next;
+    const NextLinears rest = OtherMaps(outputs, i, others);
+    const NextLinears next = rest.empty() ? linear.next : rest;
     std::array<kernels::StreamOutput, kTogether> streams;
     size_t count = 0;
     const auto run = [&] {
