@@ -38,7 +38,7 @@ struct ByteSums {
   HWY_INLINE void AddTo(int32_t* sums) const {
     const auto even_rows = FoldBlocks(Words(), hn::Sub(all, hn::ShiftLeft<8>(odd)));
     const auto odd_rows = FoldBlocks(Words(), odd);
-    AddRows(hn::InterleaveLower(RowWords(), even_rows, odd_rows),
+    AddRows(Rows(), hn::InterleaveLower(RowWords(), even_rows, odd_rows),
             hn::InterleaveUpper(RowWords(), even_rows, odd_rows), sums);
   }
 };

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "hwy/highway.h"
+#include "kernels/derived_kernels-inl.h"
 #include "kernels/popcount_kernels-inl.h"
 #include "kernels/reference.h"
 #include "kernels/stream_kernels.h"
@@ -98,17 +99,20 @@ template <class Step>
 HWY_INLINE void AddOctet(const uint8_t* bits, const uint8_t* tables, size_t vectors,
                          EntrySums& sums) {
   const Bytes d;
-  ByteVec entries[kOctet];
-  for (size_t i = 0; i < kOctetVectors; ++i) {
-    const size_t offset = i * hn::Lanes(d);
-    if (i < vectors) {
-      Step::LookUp(tables + offset / 64 * Step::kGroupBytes + offset % 64,
-                   hn::LoadU(d, bits + offset), entries + 2 * i);
-    } else {
-      entries[2 * i] = entries[2 * i + 1] = hn::Zero(d);
+  for (size_t half = 0; half < 2; ++half) {
+    ByteVec entries[kOctet / 2];
+    for (size_t i = 0; i < kOctetVectors / 2; ++i) {
+      const size_t vector = half * kOctetVectors / 2 + i, offset = vector * hn::Lanes(d);
+      if (vector < vectors) {
+        Step::LookUp(tables + offset / 64 * Step::kGroupBytes + offset % 64,
+                     hn::LoadU(d, bits + offset), entries + 2 * i);
+      } else {
+        entries[2 * i] = entries[2 * i + 1] = hn::Zero(d);
+      }
     }
+    if (half == 0) sums.Begin(entries);
+    if (half == 1) sums.Finish(entries);
   }
-  sums.Add(entries);
 }
 
 // Sums of biased entries over up to EntrySums::kMostGroups groups from `group` on, kTiles tiles
@@ -218,71 +222,6 @@ HWY_INLINE void RunToken(const TokenArgs& args) {
   if (tile < args.tiles) TokenTiles<Step, 1>(args, tile);
 }
 
-// x, with every byte's bits moved up by b and those of the byte before moved in.
-template <int b>
-HWY_INLINE ByteVec Older(ByteVec x, ByteVec before) {
-  return hn::Or(hn::ShiftLeft<b>(x), hn::ShiftRight<8 - b>(before));
-}
-
-// `product` times the samples b and more back that `derived` names; kDerived is its value where the
-// compiler knows it, else 0.
-template <uint32_t kDerived, int b>
-HWY_INLINE ByteVec TimesOlder(uint32_t derived, ByteVec product, ByteVec x, ByteVec before) {
-  if constexpr (b == 8) {
-    return product;
-  } else {
-    if (((kDerived != 0 ? kDerived : derived) >> b & 1) != 0) {
-      product = hn::Xor(product, Older<b>(x, before));
-    }
-    return TimesOlder<kDerived, b + 1>(derived, product, x, before);
-  }
-}
-
-template <uint32_t kDerived>
-HWY_INLINE ByteVec ProductOf(uint32_t derived, ByteVec x, ByteVec before) {
-  const ByteVec product = TimesOlder<kDerived, 1>(derived, x, x, before);
-  const uint64_t factors = kDerived != 0 ? kDerived : derived;
-  return hwy::PopCount(factors) % 2 == 0 ? hn::Not(product) : product;
-}
-
-template <uint32_t kDerived>
-HWY_INLINE void DeriveTile(const DeriveArgs& args, const uint8_t* bits, uint8_t* out) {
-  const Bytes d;
-  const size_t count = 16 * args.bytes, lanes = hn::Lanes(d);
-  HWY_ALIGN uint8_t padded[16 + HWY_MAX_BYTES] = {};
-  HWY_ALIGN uint8_t derived[HWY_MAX_BYTES];
-  size_t i = 0;
-  if (args.first) {
-    i = std::min(lanes, count);
-    std::copy_n(bits, i, padded + 16);
-    const ByteVec x = hn::LoadU(d, padded + 16), before = hn::LoadU(d, padded);
-    hn::Store(ProductOf<kDerived>(args.derived, x, before), d, derived);
-    std::copy_n(derived, i, out);
-  }
-  for (; i + lanes <= count; i += lanes) {
-    const ByteVec x = hn::LoadU(d, bits + i), before = hn::LoadU(d, bits + i - 16);
-    hn::StoreU(ProductOf<kDerived>(args.derived, x, before), d, out + i);
-  }
-  if (i == count) return;
-  std::copy_n(bits + i - 16, count - i + 16, padded);
-  const ByteVec x = hn::LoadU(d, padded + 16), before = hn::LoadU(d, padded);
-  hn::Store(ProductOf<kDerived>(args.derived, x, before), d, derived);
-  std::copy_n(derived, count - i, out + i);
-}
-
-void Derive(const DeriveArgs& args) {
-  constexpr uint32_t kUsual = 0x4b;  // of the learned decimators
-  for (size_t tile = 0; tile < args.tiles; ++tile) {
-    const uint8_t* bits = args.bits + tile * args.tile_stride;
-    uint8_t* out = args.out + tile * args.out_stride;
-    if (args.derived == kUsual) {
-      DeriveTile<kUsual>(args, bits, out);
-    } else {
-      DeriveTile<0>(args, bits, out);
-    }
-  }
-}
-
 void NibbleSegment(const SegmentArgs& args) { RunSegment<NibbleStep>(args); }
 void TritSegment(const SegmentArgs& args) { RunSegment<TritStep>(args); }
 void NibbleToken(const TokenArgs& args) { RunToken<NibbleStep>(args); }
@@ -296,6 +235,7 @@ const StreamKernels* StreamTable() {
                                             .derive = Derive,
                                             .nibble_token = NibbleToken,
                                             .trit_token = TritToken,
+                                            .derived_token = DerivedToken,
                                             .token_tiles = 2};
   return &kernels;
 }

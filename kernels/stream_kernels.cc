@@ -27,10 +27,12 @@ StreamKernels ActiveStreamKernels() {
     kernels.nibbles = VbmiNibbles();
     kernels.trits = VbmiTrits();
     kernels.arrange_trits = VbmiArrangeTrits();
-    if (const DeriveKernel derive = VbmiDerive(); derive != nullptr) kernels.derive = derive;
+    if (VbmiDerive() != nullptr) {
+      kernels.derive = VbmiDerive();
+      kernels.derived_token = VbmiDerivedToken();
+    }
     kernels.nibble_token = VbmiNibbleToken();
     kernels.trit_token = VbmiTritToken();
-    kernels.derived_token = VbmiDerivedToken();
     kernels.token_tiles = kVbmiTokenTiles;
   }
   if (HasExtension(Extension::kAmx)) {

@@ -142,7 +142,7 @@ struct StreamKernels {
   SegmentKernel popcount;        // bit-planes, binary or two planes
   SegmentKernel popcount_trits;  // bit-planes, packed trits
   DeriveKernel derive;           // binary
-  // The same tables. Null: segment by segment, deriving what is derived.
+  // The same tables. All null: segment by segment, deriving what is derived.
   TokenKernel nibble_token = nullptr;
   TokenKernel trit_token = nullptr;
   TokenKernel derived_token = nullptr;  // binary with derived samples

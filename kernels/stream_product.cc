@@ -19,7 +19,7 @@ constexpr size_t kCachedTiles = 8;
 constexpr size_t kBatchTiles = 32;
 constexpr size_t kBatchTokens = kMostTileTokens;
 // What threads share out; and what one token reads together where no kernel takes all segments at
-// once (derived samples without GFNI).
+// once (plain code, bit-planes).
 constexpr size_t kGroupTiles = 4;
 
 // A prepared batch of activations and the kernel that reads it.

@@ -39,15 +39,20 @@ HWY_INLINE auto FoldBlocks(D d, V v) {
 }
 
 // sums[r] += the 16-bit sums of rows 0-7 and 8-15. sums: 16, aligned.
-HWY_INLINE void AddRows(hn::Vec<RowWords> first, hn::Vec<RowWords> second, int32_t* sums) {
-  HWY_ALIGN uint16_t words[16];
-  hn::Store(first, RowWords(), words);
-  hn::Store(second, RowWords(), words + 8);
-  const Rows rows;
-  const hn::Rebind<uint16_t, Rows> narrow;
-  for (size_t r = 0; r < 16; r += hn::Lanes(rows)) {
-    const auto widened = hn::PromoteTo(rows, hn::Load(narrow, words + r));
-    hn::Store(hn::Add(hn::Load(rows, sums + r), widened), rows, sums + r);
+template <class D>
+HWY_INLINE void AddRows(D rows, hn::Vec<RowWords> first, hn::Vec<RowWords> second, int32_t* sums) {
+  const auto add = [&](size_t r, auto words) HWY_ATTR {
+    hn::Store(hn::Add(hn::Load(rows, sums + r), hn::PromoteTo(rows, words)), rows, sums + r);
+  };
+  if constexpr (hn::MaxLanes(rows) == 8) {
+    add(0, first);
+    add(8, second);
+  } else {
+    const hn::Half<RowWords> half;
+    add(0, hn::LowerHalf(half, first));
+    add(4, hn::UpperHalf(half, first));
+    add(8, hn::LowerHalf(half, second));
+    add(12, hn::UpperHalf(half, second));
   }
 }
 
@@ -71,14 +76,15 @@ class EntrySums {
 
   HWY_INLINE EntrySums() : first_(hn::Zero(Words())), second_(hn::Zero(Words())) {}
 
-  HWY_INLINE void Add(const ByteVec (&v)[kOctet]) {
-    for (size_t i = 0; i < kOctet; ++i) {
+  HWY_INLINE void Begin(const ByteVec (&v)[kOctet / 2]) { Finish(v); }
+  HWY_INLINE void Finish(const ByteVec (&v)[kOctet / 2]) {
+    for (size_t i = 0; i < kOctet / 2; ++i) {
       first_.raw = vaddw_u8(first_.raw, vget_low_u8(v[i].raw));
       second_.raw = vaddw_high_u8(second_.raw, v[i].raw);
     }
   }
 
-  HWY_INLINE void AddTo(int32_t* sums) const { AddRows(first_, second_, sums); }
+  HWY_INLINE void AddTo(int32_t* sums) const { AddRows(Rows(), first_, second_, sums); }
 
  private:
   WordVec first_, second_;
@@ -101,25 +107,25 @@ class EntrySums {
   static constexpr size_t kMostGroups = hn::MaxLanes(Bytes()) == 16 ? kMostOctets : 2 * kMostOctets;
 
   HWY_INLINE EntrySums()
-      : all_(hn::Zero(Words())), odd_(hn::Zero(Words())), low_(hn::Zero(Bytes())) {}
+      : all_(hn::Zero(Words())),
+        odd_(hn::Zero(Words())),
+        low_(hn::Zero(Bytes())),
+        first_(hn::Zero(Bytes())) {}
 
-  HWY_INLINE void Add(const ByteVec (&v)[kOctet]) {
-    const ByteVec first = hn::AverageRound(hn::AverageRound(v[0], v[1]),  //
-                                           hn::AverageRound(v[2], v[3]));
-    const ByteVec second = hn::AverageRound(hn::AverageRound(v[4], v[5]),  //
-                                            hn::AverageRound(v[6], v[7]));
-    const WordVec average = hn::BitCast(Words(), hn::AverageRound(first, second));
+  // Half an octet, and the other half.
+  HWY_INLINE void Begin(const ByteVec (&v)[kOctet / 2]) { first_ = AverageOf(v); }
+  HWY_INLINE void Finish(const ByteVec (&v)[kOctet / 2]) {
+    const WordVec average = hn::BitCast(Words(), hn::AverageRound(first_, AverageOf(v)));
     all_ = hn::Add(all_, average);  // 256 odd + even, modulo 2^16
     odd_ = hn::Add(odd_, hn::ShiftRight<8>(average));
-    for (const ByteVec entries : v) low_ = hn::Add(low_, entries);
   }
 
   HWY_INLINE void AddTo(int32_t* sums) const {
     const WordVec low = hn::BitCast(Words(), low_);
     const auto even = FoldBlocks(Words(), Exact(hn::Sub(all_, hn::ShiftLeft<8>(odd_)), low));
     const auto odd = FoldBlocks(Words(), Exact(odd_, hn::ShiftRight<8>(low)));
-    AddRows(hn::InterleaveLower(RowWords(), even, odd), hn::InterleaveUpper(RowWords(), even, odd),
-            sums);
+    AddRows(Rows(), hn::InterleaveLower(RowWords(), even, odd),
+            hn::InterleaveUpper(RowWords(), even, odd), sums);
   }
 
  private:
@@ -130,8 +136,14 @@ class EntrySums {
     return hn::Sub(above, error);
   }
 
+  HWY_INLINE ByteVec AverageOf(const ByteVec (&v)[kOctet / 2]) {
+    for (const ByteVec entries : v) low_ = hn::Add(low_, entries);
+    return hn::AverageRound(hn::AverageRound(v[0], v[1]), hn::AverageRound(v[2], v[3]));
+  }
+
   WordVec all_, odd_;
   ByteVec low_;
+  ByteVec first_;  // the average of an octet's first half
 };
 
 #endif  // HWY_TARGET == HWY_NEON

@@ -1,0 +1,232 @@
+// Derived samples, per target, from 16-entry byte shuffles: made from stored ones, and one token's
+// products with both.
+#if defined(SDQ_KERNELS_DERIVED_KERNELS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SDQ_KERNELS_DERIVED_KERNELS_INL_H_
+#undef SDQ_KERNELS_DERIVED_KERNELS_INL_H_
+#else
+#define SDQ_KERNELS_DERIVED_KERNELS_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "hwy/highway.h"
+#include "kernels/stream_kernels.h"
+#include "kernels/stream_sums-inl.h"
+#include "kernels/table_layout.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sdq::kernels::HWY_NAMESPACE {
+#if HWY_TARGET != HWY_SCALAR
+namespace hn = hwy::HWY_NAMESPACE;
+
+// A byte's nibbles, one per byte.
+struct Nibbles {
+  ByteVec low, high;
+};
+
+HWY_INLINE Nibbles NibblesOf(ByteVec x) {
+  return {hn::And(x, hn::Set(Bytes(), uint8_t{15})), hn::ShiftRight<4>(x)};
+}
+
+// x moved up by one 16-byte block, with the last block of the vector before it moved in.
+HWY_INLINE ByteVec BlocksBefore(ByteVec before, ByteVec x) {
+#if HWY_TARGET == HWY_AVX3
+  return ByteVec{_mm512_alignr_epi64(x.raw, before.raw, 6)};
+#elif HWY_TARGET == HWY_AVX2
+  return hn::ConcatLowerUpper(Bytes(), x, before);
+#else
+  static_assert(hn::MaxLanes(Bytes()) == 16);
+  (void)x;
+  return before;
+#endif
+}
+
+// The bytes of derived samples (DeriveArgs) from those of stored ones, vector by vector as they lie
+// in a tile, where a row's byte before another lies 16 bytes earlier.
+//
+// A derived bit is the sum modulo 2 of some bits of its byte and of the one before, complemented if
+// they are even in number. So is each derived byte of what the four nibbles of both make of it: the
+// product of the nibble with `derived`, as polynomials over GF(2), moved to where the nibble
+// stands.
+class Deriver {
+ public:
+  explicit HWY_INLINE Deriver(uint32_t derived) {
+    HWY_ALIGN uint8_t tables[4][16];
+    const unsigned complement = hwy::PopCount(uint64_t{derived}) % 2 == 0 ? 0xff : 0;
+    unsigned products[16] = {};
+    for (unsigned n = 0; n < 16; ++n) {
+      if (n > 0) products[n] = products[n / 2] << 1 ^ (n % 2 != 0 ? derived : 0);
+      tables[0][n] = static_cast<uint8_t>(products[n] ^ complement);
+      tables[1][n] = static_cast<uint8_t>(products[n] << 4);
+      tables[2][n] = static_cast<uint8_t>(products[n] >> 8);
+      tables[3][n] = static_cast<uint8_t>(products[n] >> 4);
+    }
+    const Bytes d;
+    low_ = hn::LoadDup128(d, tables[0]);
+    high_ = hn::LoadDup128(d, tables[1]);
+    low_next_ = hn::LoadDup128(d, tables[2]);
+    high_next_ = hn::LoadDup128(d, tables[3]);
+  }
+
+  // carry: what the bytes before have to do with these; zero where rows begin.
+  HWY_INLINE ByteVec Next(const Nibbles& x, ByteVec* carry) const {
+    const ByteVec here =
+        hn::Xor(hn::TableLookupBytes(low_, x.low), hn::TableLookupBytes(high_, x.high));
+    const ByteVec next =
+        hn::Xor(hn::TableLookupBytes(low_next_, x.low), hn::TableLookupBytes(high_next_, x.high));
+    const ByteVec derived = hn::Xor(here, BlocksBefore(*carry, next));
+    *carry = next;
+    return derived;
+  }
+
+ private:
+  ByteVec low_, high_, low_next_, high_next_;
+};
+
+HWY_INLINE void DeriveTile(const Deriver& deriver, bool first, const uint8_t* bits, size_t count,
+                           uint8_t* out) {
+  const Bytes d;
+  constexpr size_t kLanes = hn::MaxLanes(Bytes());
+  HWY_ALIGN uint8_t padded[kLanes] = {};
+  ByteVec carry = hn::Zero(d);
+  if (!first) {
+    std::copy_n(bits - 16, 16, padded + kLanes - 16);
+    deriver.Next(NibblesOf(hn::Load(d, padded)), &carry);
+  }
+  size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    hn::StoreU(deriver.Next(NibblesOf(hn::LoadU(d, bits + i)), &carry), d, out + i);
+  }
+  if (i == count) return;
+  std::copy_n(bits + i, count - i, padded);
+  hn::Store(deriver.Next(NibblesOf(hn::Load(d, padded)), &carry), d, padded);
+  std::copy_n(padded, count - i, out + i);
+}
+
+void Derive(const DeriveArgs& args) {
+  const Deriver deriver(args.derived);
+  for (size_t tile = 0; tile < args.tiles; ++tile) {
+    DeriveTile(deriver, args.first, args.bits + tile * args.tile_stride, 16 * args.bytes,
+               args.out + tile * args.out_stride);
+  }
+}
+
+// One token's products with stored and derived samples.
+
+HWY_INLINE void LookUp(const uint8_t* tables, const Nibbles& x, ByteVec* entries) {
+  const Bytes d;
+  entries[0] = hn::TableLookupBytes(hn::LoadU(d, tables), x.low);
+  entries[1] = hn::TableLookupBytes(hn::LoadU(d, tables + 64), x.high);
+}
+
+// The stored bytes of one tile's segment, and the tables of these and of their derived samples.
+struct PairPlane {
+  const uint8_t* bits;
+  size_t bytes;  // per row
+  const uint8_t* tables;
+  const uint8_t* derived_tables;
+};
+
+// Groups up to `end`, at most EntrySums::kMostGroups. One tile, since registers hold no more.
+// last_carry: Deriver::Next's, of the bytes before these.
+template <class Distance>
+HWY_INLINE void AddPairChunk(const PairPlane& plane, size_t group, size_t end,
+                             const Deriver& deriver, const Distance& distance, ByteVec* last_carry,
+                             int32_t* sums, int32_t* derived_sums) {
+  constexpr size_t kLanes = hn::MaxLanes(Bytes()), kVectorsPerGroup = 64 / kLanes;
+  constexpr size_t kOctetGroups = kOctetVectors / kVectorsPerGroup, kHalf = kOctetVectors / 2;
+  EntrySums stored, derived;
+  ByteVec carry = *last_carry;
+  // Half an octet from vector `first` of group g on: `vectors` vectors, zeros for what lacks.
+  const auto add_half = [&](size_t g, size_t first, size_t vectors) HWY_ATTR {
+    ByteVec entries[kOctet / 2], derived_entries[kOctet / 2];
+    for (size_t i = 0; i < kHalf; ++i) {
+      ByteVec* pair = entries + 2 * i;
+      ByteVec* derived_pair = derived_entries + 2 * i;
+      if (i < vectors) {
+        const size_t offset = (first + i) * kLanes;
+        const size_t table = (g + offset / 64) * kNibbleGroupBytes + offset % 64;
+        const Nibbles x = NibblesOf(hn::LoadU(Bytes(), plane.bits + g * 64 + offset));
+        LookUp(plane.tables + table, x, pair);
+        LookUp(plane.derived_tables + table, NibblesOf(deriver.Next(x, &carry)), derived_pair);
+      } else {
+        pair[0] = pair[1] = derived_pair[0] = derived_pair[1] = hn::Zero(Bytes());
+      }
+    }
+    if (first == 0) {
+      stored.Begin(entries);
+      derived.Begin(derived_entries);
+    } else {
+      stored.Finish(entries);
+      derived.Finish(derived_entries);
+    }
+  };
+  for (; group + kOctetGroups <= end; group += kOctetGroups) {
+    const size_t ahead = distance(group);
+    for (size_t i = 0; i < kOctetGroups; ++i) {
+      FetchBits<1>(plane.bits + (group + i) * 64, ahead);
+    }
+    add_half(group, 0, kHalf);
+    add_half(group, kHalf, kHalf);
+  }
+  constexpr size_t kFirstHalf = std::min(kHalf, kVectorsPerGroup);
+  for (; group < end; ++group) {
+    add_half(group, 0, kFirstHalf);
+    add_half(group, kHalf, kVectorsPerGroup - kFirstHalf);
+  }
+  *last_carry = carry;
+  stored.AddTo(sums);
+  derived.AddTo(derived_sums);
+}
+
+template <class Distance>
+HWY_INLINE void SumPair(const PairPlane& plane, const Deriver& deriver, const Distance& distance,
+                        ByteVec* carry, int32_t* sums, int32_t* derived_sums) {
+  const size_t groups = Groups(plane.bytes);
+  const int32_t bias = -static_cast<int32_t>(groups * 4 * 2 * 128);
+  std::fill(sums, sums + kTileRows, bias);
+  std::fill(derived_sums, derived_sums + kTileRows, bias);
+  for (size_t g = 0; g < groups; g += EntrySums::kMostGroups) {
+    AddPairChunk(plane, g, std::min(groups, g + EntrySums::kMostGroups), deriver, distance, carry,
+                 sums, derived_sums);
+  }
+}
+
+template <size_t kTiles>
+HWY_INLINE void DerivedTokenTiles(const TokenArgs& args, const Deriver& deriver, size_t first) {
+  float* acc = args.acc + first * kTileRows;
+  std::fill(acc, acc + kTiles * kTileRows, 0.0f);
+  ByteVec carries[kTiles];
+  for (ByteVec& carry : carries) carry = hn::Zero(Bytes());
+  for (size_t s = 0; s < args.segments.size(); s += 2) {
+    const Segment& segment = args.segments[s];
+    const FetchTiles<kTiles> fetch = args.Fetch<kTiles>(first, s);
+    for (size_t tile = 0; tile < kTiles; ++tile) {
+      const PairPlane plane = {
+          args.bits + (first + tile) * args.tile_stride + segment.first_byte * kTileRows,
+          segment.bytes, args.tables + args.table_offsets[s],
+          args.tables + args.table_offsets[s + 1]};
+      HWY_ALIGN int32_t sums[kTileRows], derived_sums[kTileRows];
+      SumPair(
+          plane, deriver, [&](size_t g) { return fetch.Of(g, tile); }, &carries[tile], sums,
+          derived_sums);
+      AccumulateRows(sums, args.scales[s], acc + tile * kTileRows);
+      AccumulateRows(derived_sums, args.scales[s + 1], acc + tile * kTileRows);
+    }
+  }
+}
+
+void DerivedToken(const TokenArgs& args) {
+  const Deriver deriver(args.derived);
+  size_t tile = 0;
+  for (; tile + 2 <= args.tiles; tile += 2) DerivedTokenTiles<2>(args, deriver, tile);
+  if (tile < args.tiles) DerivedTokenTiles<1>(args, deriver, tile);
+}
+
+#endif  // HWY_TARGET != HWY_SCALAR
+}  // namespace sdq::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // SDQ_KERNELS_DERIVED_KERNELS_INL_H_
