@@ -54,7 +54,7 @@ void Attend(const AttentionQuery* queries, const KvRows& rows, size_t dim, bool 
   Mix<Element, kQueries>(scores, values, shared, dim, fetch, out);
   for (size_t a = 0; a < kQueries; ++a) {
     const size_t length = queries[a].length;
-    MixRows<Element, 1>(&scores[a], values, dim, shared, length, &out[a]);
+    MixRows<Element, 1>(&scores[a], values, dim, shared, length, 0, &out[a]);
     ScaleInPlace(out[a], dim, length > 0 ? static_cast<float>(1.0 / sums[a]) : 0.0f);
   }
 }

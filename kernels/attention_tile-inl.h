@@ -23,8 +23,8 @@ using TileTag = hn::CappedTag<float, kKeyBlock / 2>;
 using TileVec = hn::Vec<TileTag>;
 
 // Hardware prefetchers stop at the ends of pages. Into the second cache, which takes more requests
-// at a time than the first.
-inline constexpr size_t kFetchAhead = 4096;
+// at a time than the first; two pages ahead, line by line with what is read, never many at once.
+inline constexpr size_t kFetchAhead = 8192;
 
 HWY_INLINE void Fetch(const void* from, size_t bytes) {
   for (size_t i = 0; i < bytes; i += 64) {
@@ -43,6 +43,14 @@ HWY_INLINE size_t FetchingRows(size_t rows, size_t left) {
 template <class Element>
 HWY_INLINE void FetchKeys(const typename Element::Raw* row) {
   Fetch(reinterpret_cast<const uint8_t*>(row) + kFetchAhead, kKeyBlock * sizeof(*row));
+}
+
+// `count` elements of values, `ahead` bytes behind these: an address, not a pointer, since it may
+// lie behind the cache. Nothing to fetch is 0, which is there already.
+template <class Raw>
+HWY_INLINE void FetchValues(const Raw* v, size_t count, size_t ahead) {
+  const uintptr_t from = reinterpret_cast<uintptr_t>(v) + ahead;
+  Fetch(reinterpret_cast<const void*>(from), count * sizeof(Raw));
 }
 
 // Each sum += x * its vector.
@@ -141,9 +149,11 @@ HWY_INLINE void Scores(const float* const* q, const typename Element::Raw* keys,
 }
 
 // out[a][at, at + 2 lanes) += sum over positions [begin, end) of weights[a][p] v_p, ascending.
+// `ahead`: at what distance values are fetched.
 template <class Element>
 HWY_INLINE void MixFour(const float* const* weights, const typename Element::Raw* values,
-                        size_t dim, size_t begin, size_t end, size_t at, float* const* out) {
+                        size_t dim, size_t begin, size_t end, size_t at, size_t ahead,
+                        float* const* out) {
   const TileTag d;
   const size_t lanes = hn::Lanes(d);
   const auto load = [&](size_t a, size_t i) HWY_ATTR { return hn::LoadU(d, out[a] + at + i); };
@@ -151,6 +161,7 @@ HWY_INLINE void MixFour(const float* const* weights, const typename Element::Raw
   TileVec c0 = load(2, 0), c1 = load(2, lanes), e0 = load(3, 0), e1 = load(3, lanes);
   const typename Element::Raw* v = values + begin * dim + at;
   for (size_t p = begin; p < end; ++p, v += dim) {
+    FetchValues(v, 2 * lanes, ahead);
     const TileVec v0 = Element::Load(d, v), v1 = Element::Load(d, v + lanes);
     const TileVec wa = hn::Set(d, weights[0][p]), wb = hn::Set(d, weights[1][p]);
     const TileVec wc = hn::Set(d, weights[2][p]), we = hn::Set(d, weights[3][p]);
@@ -168,7 +179,7 @@ HWY_INLINE void MixFour(const float* const* weights, const typename Element::Raw
 // The same for one or two queries and 4 lanes elements.
 template <class Element, size_t kQueries>
 HWY_INLINE void MixFew(const float* const* weights, const typename Element::Raw* values, size_t dim,
-                       size_t begin, size_t end, size_t at, float* const* out) {
+                       size_t begin, size_t end, size_t at, size_t ahead, float* const* out) {
   const TileTag d;
   const size_t n = hn::Lanes(d);
   const auto load = [&](size_t a, size_t i) HWY_ATTR { return hn::LoadU(d, out[a] + at + i); };
@@ -178,6 +189,7 @@ HWY_INLINE void MixFew(const float* const* weights, const typename Element::Raw*
           b3 = load(kLast, 3 * n);
   const typename Element::Raw* v = values + begin * dim + at;
   for (size_t p = begin; p < end; ++p, v += dim) {
+    FetchValues(v, 4 * n, ahead);
     const TileVec v0 = Element::Load(d, v), v1 = Element::Load(d, v + n);
     const TileVec v2 = Element::Load(d, v + 2 * n), v3 = Element::Load(d, v + 3 * n);
     const TileVec wa = hn::Set(d, weights[0][p]);
@@ -243,15 +255,15 @@ HWY_INLINE void MixOne(const float* const* weights, const typename Element::Raw*
 // out[a] += sum over positions [begin, end) of weights[a][p] v_p, ascending.
 template <class Element, size_t kQueries>
 HWY_INLINE void MixRows(const float* const* weights, const typename Element::Raw* values,
-                        size_t dim, size_t begin, size_t end, float* const* out) {
+                        size_t dim, size_t begin, size_t end, size_t ahead, float* const* out) {
   const size_t lanes = hn::Lanes(TileTag());
   const size_t step = (kQueries == 4 ? 2 : 4) * lanes;
   size_t i = 0;
   for (; i + step <= dim; i += step) {
     if constexpr (kQueries == 4) {
-      MixFour<Element>(weights, values, dim, begin, end, i, out);
+      MixFour<Element>(weights, values, dim, begin, end, i, ahead, out);
     } else {
-      MixFew<Element, kQueries>(weights, values, dim, begin, end, i, out);
+      MixFew<Element, kQueries>(weights, values, dim, begin, end, i, ahead, out);
     }
   }
   if (dim < lanes) {
@@ -266,23 +278,17 @@ HWY_INLINE void MixRows(const float* const* weights, const typename Element::Raw
   }
 }
 
-// Of [begin, end) of `size` bytes, what lies kFetchAhead behind it.
-HWY_INLINE void FetchBehind(const void* bytes, size_t size, size_t begin, size_t end) {
-  const size_t from = std::min(size, begin + kFetchAhead), to = std::min(size, end + kFetchAhead);
-  Fetch(static_cast<const uint8_t*>(bytes) + from, to - from);
-}
-
 // Positions [0, length), in runs whose values stay in the first cache from one step along the head
 // to the next. fetch: ahead; the caller has fetched the first kFetchAhead bytes.
 template <class Element, size_t kQueries>
 HWY_INLINE void Mix(const float* const* weights, const typename Element::Raw* values, size_t length,
                     size_t dim, bool fetch, float* const* out) {
-  constexpr size_t kRun = 64;
-  const size_t row_bytes = dim * sizeof(*values);
+  constexpr size_t kRun = 16;
+  const size_t row_bytes = dim * sizeof(*values), bytes = length * row_bytes;
   for (size_t begin = 0; begin < length; begin += kRun) {
     const size_t end = std::min(length, begin + kRun);
-    if (fetch) FetchBehind(values, length * row_bytes, begin * row_bytes, end * row_bytes);
-    MixRows<Element, kQueries>(weights, values, dim, begin, end, out);
+    const bool more = fetch && begin * row_bytes + kFetchAhead < bytes;
+    MixRows<Element, kQueries>(weights, values, dim, begin, end, more ? kFetchAhead : 0, out);
   }
 }
 
