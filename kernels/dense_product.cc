@@ -3,10 +3,10 @@
 // The order of summation, per output element and for N float lanes: column c goes to lane c mod N
 // of accumulator (c / N) mod 4, columns ascending, one fused (or not: the target's) multiply-add
 // each; the four accumulators are added in order, then the lanes by Highway's fixed tree. One token
-// runs along a row with the four accumulators in registers. Several tokens run in tiles of rows x
-// tokens with one accumulator per element and four passes, the columns having been sorted by
-// accumulator when rows and tokens were widened and packed: the same additions in the same order,
-// hence the same bits.
+// runs along four rows at once, each with its accumulators in registers. Several tokens run in
+// tiles of rows x tokens with one accumulator per element and four passes, the columns having been
+// sorted by accumulator when rows and tokens were widened and packed: the same additions in the
+// same order, hence the same bits.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

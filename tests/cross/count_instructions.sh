@@ -41,4 +41,4 @@ count "binary, decode" 6 NibbleToken
 count "binary, prefill" 6 NibbleSegment
 count "packed, decode" 15 TritToken
 count "packed, prefill" 15 TritSegment
-count "with derived samples" 18 DerivedToken
+count "with derived samples" 17 DerivedToken
