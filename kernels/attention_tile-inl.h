@@ -23,7 +23,8 @@ using TileTag = hn::CappedTag<float, kKeyBlock / 2>;
 using TileVec = hn::Vec<TileTag>;
 
 // Hardware prefetchers stop at the ends of pages. Into the second cache, which takes more requests
-// at a time than the first; two pages ahead, line by line with what is read, never many at once.
+// at a time than the first; two pages ahead and, but for the first two, line by line with what is
+// read.
 inline constexpr size_t kFetchAhead = 8192;
 
 HWY_INLINE void Fetch(const void* from, size_t bytes) {
