@@ -125,7 +125,8 @@ ActivationMap::ActivationMap(MapSpec spec)
     : spec_(std::move(spec)),
       layout_(spec_),
       rotation_(spec_.columns, spec_.rotation_block, spec_.sign_seed),
-      int8_plan_(spec_) {
+      int8_plan_(spec_),
+      derived_maps_(spec_.derived) {
   if (spec_.decimator == Decimator::kPolyphase) polyphase_ = PolyphasePlan(StoredPart(spec_));
   if (spec_.derived != 0) derived_polyphase_ = PolyphasePlan(DerivedPart(spec_));
   if (spec_.decimator == Decimator::kIdealLowPass && spec_.columns != 0) {

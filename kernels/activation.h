@@ -60,6 +60,9 @@ class ActivationMap {
   void PreparePlanes(const float* x, size_t tokens, size_t x_stride, uint8_t* planes,
                      uint8_t* scratch) const;
 
+  // Of the derived samples; null if there are none.
+  const DerivedMaps* derived_maps() const { return spec_.derived != 0 ? &derived_maps_ : nullptr; }
+
   // Where each segment's tables and planes begin in a token's prepared bytes.
   const std::vector<size_t>& table_offsets() const { return table_offsets_; }
   const std::vector<size_t>& plane_offsets() const { return plane_offsets_; }
@@ -77,6 +80,7 @@ class ActivationMap {
   Int8Plan int8_plan_;
   PolyphasePlan polyphase_;           // polyphase only
   PolyphasePlan derived_polyphase_;   // of the derived stream, if there is one
+  DerivedMaps derived_maps_;          // likewise
   std::vector<float> low_pass_;       // D [columns][samples] of full blocks, ideal low-pass only
   std::vector<float> low_pass_tail_;  // of the last, shorter block
   std::vector<size_t> table_offsets_;

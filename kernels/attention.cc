@@ -42,7 +42,7 @@ void Attend(const AttentionQuery* queries, const KvRows& rows, size_t dim, bool 
     shared = std::min(shared, queries[a].length);
     longest = std::max(longest, queries[a].length);
   }
-  if (fetch) Fetch(values, std::min(kFetchAhead, longest * dim * sizeof(*values)));
+  if (fetch) FetchLines<2>(values, std::min(kFetchAhead, longest * dim * sizeof(*values)), 0);
   Scores<Element, kQueries>(q, keys, longest, dim, fetch, scores);
   for (size_t a = 0; a < kQueries; ++a) {
     const size_t length = queries[a].length;

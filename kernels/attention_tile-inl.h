@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/fetch.h"
 #include "kernels/kv_cache.h"
 #include "kernels/simd-inl.h"
 
@@ -27,12 +28,6 @@ using TileVec = hn::Vec<TileTag>;
 // read.
 inline constexpr size_t kFetchAhead = 8192;
 
-HWY_INLINE void Fetch(const void* from, size_t bytes) {
-  for (size_t i = 0; i < bytes; i += 64) {
-    __builtin_prefetch(static_cast<const uint8_t*>(from) + i, 0, 2);
-  }
-}
-
 // How many of a block's `rows` rows of keys fetch ahead, with `left` rows from its beginning to the
 // end of the keys: the last ones would fetch what lies behind them.
 template <class Element>
@@ -43,15 +38,7 @@ HWY_INLINE size_t FetchingRows(size_t rows, size_t left) {
 
 template <class Element>
 HWY_INLINE void FetchKeys(const typename Element::Raw* row) {
-  Fetch(reinterpret_cast<const uint8_t*>(row) + kFetchAhead, kKeyBlock * sizeof(*row));
-}
-
-// `count` elements of values, `ahead` bytes behind these: an address, not a pointer, since it may
-// lie behind the cache. Nothing to fetch is 0, which is there already.
-template <class Raw>
-HWY_INLINE void FetchValues(const Raw* v, size_t count, size_t ahead) {
-  const uintptr_t from = reinterpret_cast<uintptr_t>(v) + ahead;
-  Fetch(reinterpret_cast<const void*>(from), count * sizeof(Raw));
+  FetchLines<2>(row, kKeyBlock * sizeof(*row), kFetchAhead);
 }
 
 // Each sum += x * its vector.
@@ -162,7 +149,7 @@ HWY_INLINE void MixFour(const float* const* weights, const typename Element::Raw
   TileVec c0 = load(2, 0), c1 = load(2, lanes), e0 = load(3, 0), e1 = load(3, lanes);
   const typename Element::Raw* v = values + begin * dim + at;
   for (size_t p = begin; p < end; ++p, v += dim) {
-    FetchValues(v, 2 * lanes, ahead);
+    FetchLines<2>(v, 2 * lanes * sizeof(*v), ahead);
     const TileVec v0 = Element::Load(d, v), v1 = Element::Load(d, v + lanes);
     const TileVec wa = hn::Set(d, weights[0][p]), wb = hn::Set(d, weights[1][p]);
     const TileVec wc = hn::Set(d, weights[2][p]), we = hn::Set(d, weights[3][p]);
@@ -190,7 +177,7 @@ HWY_INLINE void MixFew(const float* const* weights, const typename Element::Raw*
           b3 = load(kLast, 3 * n);
   const typename Element::Raw* v = values + begin * dim + at;
   for (size_t p = begin; p < end; ++p, v += dim) {
-    FetchValues(v, 4 * n, ahead);
+    FetchLines<2>(v, 4 * n * sizeof(*v), ahead);
     const TileVec v0 = Element::Load(d, v), v1 = Element::Load(d, v + n);
     const TileVec v2 = Element::Load(d, v + 2 * n), v3 = Element::Load(d, v + 3 * n);
     const TileVec wa = hn::Set(d, weights[0][p]);

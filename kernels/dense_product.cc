@@ -11,9 +11,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "hwy/cache_control.h"
 #include "kernels/aligned_buffer.h"
 #include "kernels/dense.h"
+#include "kernels/fetch.h"
 #include "kernels/float16.h"
 #include "kernels/parallel.h"
 #include "kernels/tile_product.h"
@@ -79,13 +79,6 @@ HWY_INLINE void SumTile(const float* sums, float* totals) {
 inline constexpr size_t kRowsTogether = 4;
 inline constexpr size_t kFetchAheadBytes = 2048, kFetchStepBytes = 256;
 
-// `bytes` so far ahead of p: addresses, not pointers, since they may lie behind the matrix, where
-// fetching is harmless.
-HWY_INLINE void FetchAhead(const void* p, size_t bytes, size_t row) {
-  const uintptr_t from = reinterpret_cast<uintptr_t>(p) + kFetchAheadBytes + row * kFetchStepBytes;
-  for (size_t i = 0; i < bytes; i += 64) hwy::Prefetch(reinterpret_cast<const char*>(from + i));
-}
-
 // dots[i] = sum of x times row i. Written out, not looped, because vectors of scalable targets
 // cannot be array elements.
 template <class Element>
@@ -109,10 +102,10 @@ void RowDots(const typename Element::Raw* const (&rows)[kRowsTogether], const fl
   size_t c = 0;
   for (; c + step <= n; c += step) {
     const size_t bytes = step * sizeof(*w0);
-    FetchAhead(w0 + c, bytes, 0);
-    FetchAhead(w1 + c, bytes, 1);
-    FetchAhead(w2 + c, bytes, 2);
-    FetchAhead(w3 + c, bytes, 3);
+    FetchLines<1>(w0 + c, bytes, kFetchAheadBytes);
+    FetchLines<1>(w1 + c, bytes, kFetchAheadBytes + kFetchStepBytes);
+    FetchLines<1>(w2 + c, bytes, kFetchAheadBytes + 2 * kFetchStepBytes);
+    FetchLines<1>(w3 + c, bytes, kFetchAheadBytes + 3 * kFetchStepBytes);
     add(c, s00, s10, s20, s30);
     add(c + lanes, s01, s11, s21, s31);
     add(c + 2 * lanes, s02, s12, s22, s32);
@@ -154,7 +147,6 @@ size_t RangeOf(size_t cost) {
 template <class Element>
 void ProductOne(const DenseMatrix& w, const float* x, float* y, size_t begin, size_t end) {
   using Raw = typename Element::Raw;
-  constexpr size_t kStripBytes = size_t{64} << 10;
   const Epilogue finish(w);
   const Raw* data = static_cast<const Raw*>(w.data);
   const size_t row_bytes = std::max<size_t>(w.columns * sizeof(Raw), 1);

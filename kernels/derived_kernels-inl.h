@@ -43,32 +43,15 @@ HWY_INLINE ByteVec BlocksBefore(ByteVec before, ByteVec x) {
 #endif
 }
 
-// The bytes of derived samples (DeriveArgs) from those of stored ones, vector by vector as they lie
-// in a tile, where a row's byte before another lies 16 bytes earlier.
-//
-// A derived bit is the sum modulo 2 of some bits of its byte and of the one before, complemented if
-// they are even in number. So is each derived byte of what the four nibbles of both make of it: the
-// product of the nibble with `derived`, as polynomials over GF(2), moved to where the nibble
-// stands.
+// The bytes of derived samples from those of stored ones, vector by vector as they lie in a tile,
+// where a row's byte before another lies 16 bytes earlier: by their nibbles.
 class Deriver {
  public:
-  explicit HWY_INLINE Deriver(uint32_t derived) {
-    HWY_ALIGN uint8_t tables[4][16];
-    const unsigned complement = hwy::PopCount(uint64_t{derived}) % 2 == 0 ? 0xff : 0;
-    unsigned products[16] = {};
-    for (unsigned n = 0; n < 16; ++n) {
-      if (n > 0) products[n] = products[n / 2] << 1 ^ (n % 2 != 0 ? derived : 0);
-      tables[0][n] = static_cast<uint8_t>(products[n] ^ complement);
-      tables[1][n] = static_cast<uint8_t>(products[n] << 4);
-      tables[2][n] = static_cast<uint8_t>(products[n] >> 8);
-      tables[3][n] = static_cast<uint8_t>(products[n] >> 4);
-    }
-    const Bytes d;
-    low_ = hn::LoadDup128(d, tables[0]);
-    high_ = hn::LoadDup128(d, tables[1]);
-    low_next_ = hn::LoadDup128(d, tables[2]);
-    high_next_ = hn::LoadDup128(d, tables[3]);
-  }
+  explicit HWY_INLINE Deriver(const DerivedMaps& maps)
+      : low_(hn::LoadDup128(Bytes(), maps.low)),
+        high_(hn::LoadDup128(Bytes(), maps.high)),
+        low_next_(hn::LoadDup128(Bytes(), maps.low_next)),
+        high_next_(hn::LoadDup128(Bytes(), maps.high_next)) {}
 
   // carry: what the bytes before have to do with these; zero where rows begin.
   HWY_INLINE ByteVec Next(const Nibbles& x, ByteVec* carry) const {
@@ -106,15 +89,16 @@ HWY_INLINE void DeriveTile(const Deriver& deriver, bool first, const uint8_t* bi
 }
 
 void Derive(const DeriveArgs& args) {
-  const Deriver deriver(args.derived);
+  const Deriver deriver(*args.maps);
   for (size_t tile = 0; tile < args.tiles; ++tile) {
     DeriveTile(deriver, args.first, args.bits + tile * args.tile_stride, 16 * args.bytes,
                args.out + tile * args.out_stride);
   }
 }
 
-// One token's products with stored and derived samples.
+// ---- One token's products with stored and derived samples ----
 
+// NibbleStep's entries, from nibbles that are there already.
 HWY_INLINE void LookUp(const uint8_t* tables, const Nibbles& x, ByteVec* entries) {
   const Bytes d;
   entries[0] = hn::TableLookupBytes(hn::LoadU(d, tables), x.low);
@@ -166,7 +150,7 @@ HWY_INLINE void AddPairChunk(const PairPlane& plane, size_t group, size_t end,
   for (; group + kOctetGroups <= end; group += kOctetGroups) {
     const size_t ahead = distance(group);
     for (size_t i = 0; i < kOctetGroups; ++i) {
-      FetchBits<1>(plane.bits + (group + i) * 64, ahead);
+      FetchLine<1>(plane.bits + (group + i) * 64, ahead);
     }
     add_half(group, 0, kHalf);
     add_half(group, kHalf, kHalf);
@@ -185,7 +169,7 @@ template <class Distance>
 HWY_INLINE void SumPair(const PairPlane& plane, const Deriver& deriver, const Distance& distance,
                         ByteVec* carry, int32_t* sums, int32_t* derived_sums) {
   const size_t groups = Groups(plane.bytes);
-  const int32_t bias = -static_cast<int32_t>(groups * 4 * 2 * 128);
+  const int32_t bias = SumBias(groups);
   std::fill(sums, sums + kTileRows, bias);
   std::fill(derived_sums, derived_sums + kTileRows, bias);
   for (size_t g = 0; g < groups; g += EntrySums::kMostGroups) {
@@ -219,7 +203,7 @@ HWY_INLINE void DerivedTokenTiles(const TokenArgs& args, const Deriver& deriver,
 }
 
 void DerivedToken(const TokenArgs& args) {
-  const Deriver deriver(args.derived);
+  const Deriver deriver(*args.derived);
   size_t tile = 0;
   for (; tile + 2 <= args.tiles; tile += 2) DerivedTokenTiles<2>(args, deriver, tile);
   if (tile < args.tiles) DerivedTokenTiles<1>(args, deriver, tile);

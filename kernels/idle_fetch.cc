@@ -3,13 +3,12 @@
 #include <array>
 #include <atomic>
 
+#include "kernels/fetch.h"
 #include "kernels/parallel.h"
-#include "kernels/stream_kernels.h"
 
 namespace sdq::kernels {
 namespace {
 
-constexpr size_t kLineBytes = 64;
 constexpr size_t kLinesAtOnce = 4;  // of each strip
 
 // Where a thread is in the first strip. Written by two threads; what one reads while the other
@@ -42,7 +41,7 @@ bool FetchIdly(size_t thread) {
   const size_t strips = place.strips.load(std::memory_order_relaxed);
   for (size_t line = 0; line < kLinesAtOnce; ++line) {
     for (size_t strip = 0; strip < strips; ++strip) {
-      FetchBits<2>(nullptr, at + line * kLineBytes + strip * stride);
+      FetchLine<2>(nullptr, at + line * kLineBytes + strip * stride);
     }
   }
   // Unless it was set anew in the meantime.

@@ -192,9 +192,9 @@ void Derive(const DeriveArgs& args) {
       unsigned product = 0;
       for (unsigned b = 0; b < 8; ++b) {
         // Among an even number of samples, those of -1 are even where the bits' sum is: complement.
-        if ((args.derived >> b & 1) != 0) product ^= samples >> (8 - b);
+        if ((args.maps->derived >> b & 1) != 0) product ^= samples >> (8 - b);
       }
-      const bool even = std::popcount(args.derived) % 2 == 0;
+      const bool even = std::popcount(args.maps->derived) % 2 == 0;
       out[i] = static_cast<uint8_t>(even ? ~product : product);
     }
   }

@@ -128,7 +128,7 @@ HWY_INLINE void AddChunk(const uint8_t* bits, size_t tile_stride, const uint8_t*
     for (size_t tile = 0; tile < kTiles; ++tile) {
       const uint8_t* at = bits + tile * tile_stride + g * 64;
       const size_t distance = fetch.Of(group + g, tile);
-      for (size_t i = 0; i < kOctetGroups; ++i) FetchBits<Fetch::kCache>(at + i * 64, distance);
+      for (size_t i = 0; i < kOctetGroups; ++i) FetchLine<Fetch::kCache>(at + i * 64, distance);
       AddOctet<Step>(at, tables + g * Step::kGroupBytes, kOctetVectors, chunk[tile]);
     }
   }
@@ -154,7 +154,7 @@ struct Plane {
 template <class Step, size_t kTiles, class Fetch>
 HWY_INLINE void SumPlane(const Plane<Fetch>& plane, int32_t* sums) {
   const size_t groups = Groups(plane.bytes);
-  const int32_t bias = -static_cast<int32_t>(groups * 4 * 2 * 128);
+  const int32_t bias = SumBias(groups);
   std::fill(sums, sums + kTiles * kTileRows, bias);
   for (size_t g = 0; g < groups; g += EntrySums::kMostGroups) {
     AddChunk<Step, kTiles>(plane.bits + g * 64, plane.tile_stride,

@@ -7,7 +7,8 @@
 #include <cstdint>
 #include <span>
 
-#include "hwy/base.h"
+#include "kernels/derived_maps.h"
+#include "kernels/fetch.h"
 #include "kernels/stream_layout.h"
 #include "kernels/table_form.h"
 
@@ -35,15 +36,14 @@ struct SegmentArgs {
 
 using SegmentKernel = void (*)(const SegmentArgs& args);
 
-// The bytes of a segment's derived samples: bit i of a byte is the product of the samples i - b of
-// the same row for all bits b of `derived`, from the bytes themselves and those before them.
+// The bytes of a segment's derived samples, from the stored bytes and those before them.
 struct DeriveArgs {
   const uint8_t* bits = nullptr;  // of the first tile; 16 bytes before them are readable if !first
   size_t tile_stride = 0;         // bytes
   size_t bytes = 0;               // per row
   size_t tiles = 0;
-  bool first = false;      // the row begins here: what would come before counts as zero bits
-  uint32_t derived = 0;    // MapSpec::derived
+  bool first = false;  // the row begins here: what would come before counts as zero bits
+  const DerivedMaps* maps = nullptr;
   uint8_t* out = nullptr;  // tiles, out_stride apart
   size_t out_stride = 0;
 };
@@ -51,7 +51,7 @@ struct DeriveArgs {
 using DeriveKernel = void (*)(const DeriveArgs& args);
 
 // What a kernel fetches while it reads groups of four bytes of some tiles, as distances from what
-// it reads (modulo 2^64; 0 = nothing): SteadyGroups() groups long the Steady() one of each tile,
+// it reads (fetch.h): SteadyGroups() groups long the Steady() one of each tile,
 // then, if it kChanges, the one that Of() tells.
 
 // The same for all tiles, into the second cache.
@@ -106,7 +106,7 @@ struct TokenArgs {
   const uint8_t* tables = nullptr;        // the token's
   const size_t* table_offsets = nullptr;  // from there to those of each segment
   const float* scales = nullptr;          // of each segment
-  uint32_t derived = 0;                   // MapSpec::derived
+  const DerivedMaps* derived = nullptr;   // of the derived samples, if there are any
   size_t tiles = 0;
   float* acc = nullptr;
   // The first of the tiles that the thread reads after these, and their distance; null = none.
@@ -192,21 +192,13 @@ TableArrangement AmxArrangeNibbles();
 
 // ---- Shared by the implementations ----
 
-// Into the first or second cache. An address, not a pointer: it may lie behind the bitstream, where
-// fetching is harmless. Nothing to fetch is distance 0, which is cheaper than a branch. Calls that
-// are not inlined would be removed, since fetching has no effect that a compiler knows of.
-template <int kCache>
-HWY_INLINE void FetchBits(const uint8_t* bits, size_t distance) {
-#if defined(__GNUC__)
-  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(bits) + distance), 0,
-                     4 - kCache);
-#endif
-}
-
 // scale(token) of a segment.
 inline float TokenScale(const SegmentArgs& args, size_t token) {
   return args.scale[token * (args.token_stride / sizeof(float))];
 }
+
+// Of sums of biased entries, over some groups of four bytes with two entries each.
+inline int32_t SumBias(size_t groups) { return -static_cast<int32_t>(groups * 4 * 2 * 128); }
 
 // acc[r] += scale * float(sums[r]) for a tile's 16 rows.
 inline void AccumulateTile(const int32_t* sums, float scale, float* acc) {

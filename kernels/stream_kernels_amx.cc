@@ -77,7 +77,7 @@ SDQ_AMX_INLINE void Expand(const Constants& c, __m512i rows, uint8_t* out) {
 // The right factor of a group of a row tile.
 SDQ_AMX_INLINE void ExpandGroup(const Constants& c, const uint8_t* bits, size_t fetch_ahead,
                                 uint8_t* out) {
-  FetchBits<2>(bits, fetch_ahead);
+  FetchLine<2>(bits, fetch_ahead);
   const __m512i rows = _mm512_permutexvar_epi8(c.by_row, _mm512_loadu_si512(bits));
   Expand<0>(c, rows, out);
   Expand<1>(c, rows, out);

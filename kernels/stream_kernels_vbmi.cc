@@ -148,7 +148,7 @@ struct Plane {
 template <class Step, size_t kTiles, size_t kTokens, class Fetch>
 SDQ_VBMI_INLINE void SumPlane(const Constants& c, const Plane<Fetch>& plane, Int32s* sums) {
   const size_t groups = Groups(plane.bytes);
-  const Int32s bias = Int32s{} - static_cast<int>(groups * 4 * 2 * 128);
+  const Int32s bias = Int32s{} + SumBias(groups);
   Int32s acc[kTiles * kTokens];
   for (size_t i = 0; i < kTiles * kTokens; ++i) acc[i] = bias;
   size_t g = 0;
@@ -157,7 +157,7 @@ SDQ_VBMI_INLINE void SumPlane(const Constants& c, const Plane<Fetch>& plane, Int
 #pragma GCC unroll 4
       for (size_t tile = 0; tile < kTiles; ++tile) {
         const uint8_t* at = plane.bits + tile * plane.tile_stride + g * 64;
-        FetchBits<Fetch::kCache>(at, distance(g, tile));
+        FetchLine<Fetch::kCache>(at, distance(g, tile));
         Step step;
         step.Index(c, at);
 #pragma GCC unroll 8
@@ -272,35 +272,14 @@ SDQ_VBMI_ATTR void TritToken(const TokenArgs& args) { RunToken<TritStep>(args); 
 SDQ_VBMI_ATTR void NibbleSegment(const SegmentArgs& args) { RunSegment<NibbleStep>(args); }
 SDQ_VBMI_ATTR void TritSegment(const SegmentArgs& args) { RunSegment<TritStep>(args); }
 
-// Derived bits are linear in the bits of a byte and of the one before: two affine maps over GF(2).
-// Byte 7 - i of a map names the bits whose sum is bit i; what `derived` names lies so many bits
-// back.
-struct DerivedMaps {
-  uint64_t of_byte = 0, of_before = 0;
-};
-
-DerivedMaps MapsOf(uint32_t derived) {
-  uint64_t back = 0;  // bits of the two bytes that bit 7 of the second is made from
-  for (unsigned b = 0; b < 8; ++b) back |= uint64_t{derived >> b & 1} << (15 - b);
-  DerivedMaps maps;
-  for (unsigned k = 0; k < 8; ++k) {
-    const uint64_t bits = back >> k;
-    maps.of_byte |= (bits >> 8) << (8 * k);
-    maps.of_before |= (bits & 255) << (8 * k);
-  }
-  return maps;
-}
-
 struct DeriveConstants {
   __m512i of_byte, of_before, complement;
 };
 
-SDQ_VBMI_INLINE DeriveConstants MakeDeriveConstants(uint32_t derived) {
-  const DerivedMaps maps = MapsOf(derived);
-  const bool even = __builtin_popcount(derived) % 2 == 0;
+SDQ_VBMI_INLINE DeriveConstants MakeDeriveConstants(const DerivedMaps& maps) {
   return {_mm512_set1_epi64(static_cast<long long>(maps.of_byte)),
           _mm512_set1_epi64(static_cast<long long>(maps.of_before)),
-          _mm512_set1_epi8(even ? char(-1) : char(0))};
+          _mm512_set1_epi8(static_cast<char>(maps.complement))};
 }
 
 // Of bytes and the bytes before them in their rows.
@@ -312,7 +291,7 @@ SDQ_GFNI_ATTR __attribute__((always_inline)) inline __m512i Derive(const DeriveC
 }
 
 SDQ_GFNI_ATTR void DeriveBytes(const DeriveArgs& args) {
-  const DeriveConstants c = MakeDeriveConstants(args.derived);
+  const DeriveConstants c = MakeDeriveConstants(*args.maps);
   const size_t count = kTileRows * args.bytes;
   for (size_t tile = 0; tile < args.tiles; ++tile) {
     const uint8_t* bits = args.bits + tile * args.tile_stride;
@@ -341,7 +320,7 @@ SDQ_GFNI_ATTR __attribute__((always_inline)) inline void SumPair(
     const Constants& c, const DeriveConstants& d, const Plane<FetchTiles<kTiles>>& plane,
     const uint8_t* derived_tables, __m512i* previous, Int32s* sums, Int32s* derived_sums) {
   const size_t groups = Groups(plane.bytes);
-  const Int32s bias = Int32s{} - static_cast<int>(groups * 4 * 2 * 128);
+  const Int32s bias = Int32s{} + SumBias(groups);
   for (size_t i = 0; i < kTiles; ++i) sums[i] = derived_sums[i] = bias;
   size_t g = 0;
   const auto add_until = [&](size_t end, auto distance) SDQ_GFNI_ATTR {
@@ -350,7 +329,7 @@ SDQ_GFNI_ATTR __attribute__((always_inline)) inline void SumPair(
 #pragma GCC unroll 4
       for (size_t i = 0; i < kTiles; ++i) {
         const uint8_t* at = plane.bits + i * plane.tile_stride + g * 64;
-        FetchBits<1>(at, distance(g, i));
+        FetchLine<1>(at, distance(g, i));
         const __m512i x = LoadRows(c, at);
         NibbleStep step;
         step.IndexRows(c, x);
@@ -399,7 +378,7 @@ SDQ_GFNI_ATTR __attribute__((always_inline)) inline void DerivedTokenTiles(const
 
 SDQ_GFNI_ATTR void DerivedToken(const TokenArgs& args) {
   const Constants c = MakeConstants();
-  const DeriveConstants d = MakeDeriveConstants(args.derived);
+  const DeriveConstants d = MakeDeriveConstants(*args.derived);
   size_t tile = 0;
   for (; tile + 4 <= args.tiles; tile += 4) DerivedTokenTiles<4>(c, d, args, tile);
   for (; tile < args.tiles; ++tile) DerivedTokenTiles<1>(c, d, args, tile);

@@ -29,7 +29,7 @@ struct Operand {
   const size_t* segment_offset = nullptr;  // from the token's start
   SegmentKernel kernel = nullptr;
   DeriveKernel derive = nullptr;
-  uint32_t derived = 0;  // MapSpec::derived
+  const DerivedMaps* derived = nullptr;  // null: no derived samples
 
   const float* Header(size_t token) const {
     return reinterpret_cast<const float*>(data + token * token_bytes);
@@ -172,7 +172,7 @@ class TileBatch {
     if (first_token_ != 0) return 0;
     if (tile + kCachedTiles < tiles_) return kCachedTiles * tile_bytes;
     const size_t here = layout_.segments[s].first_byte * kTileRows;
-    const size_t next = operand_.derived != 0 ? s + 2 : s + 1;  // that is stored
+    const size_t next = operand_.derived != nullptr ? s + 2 : s + 1;  // that is stored
     if (next < layout_.segments.size()) {
       return layout_.segments[next].first_byte * kTileRows - here - tile * tile_bytes;
     }
@@ -325,7 +325,7 @@ void StreamProducts(std::span<const StreamOutput> outputs, const ActivationMap& 
                         .segment_offset = map.table_offsets().data(),
                         .kernel = TableProductOf(map.spec().packing, tokens, form).kernel,
                         .derive = kernels.derive,
-                        .derived = map.spec().derived};
+                        .derived = map.derived_maps()};
   Products(outputs, map.layout(), operand, tokens);
 }
 
@@ -350,7 +350,7 @@ void StreamProductPopcount(const StreamMatrix& w, const ActivationMap& map, cons
                         .segment_offset = map.plane_offsets().data(),
                         .kernel = packed ? kernels.popcount_trits : kernels.popcount,
                         .derive = kernels.derive,
-                        .derived = map.spec().derived};
+                        .derived = map.derived_maps()};
   const StreamOutput output{&w, y, y_stride};
   Products({&output, 1}, map.layout(), operand, tokens);
 }

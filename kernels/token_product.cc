@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels/fetch.h"
 #include "kernels/idle_fetch.h"
 #include "kernels/parallel.h"
 #include "kernels/stream_rows.h"
@@ -32,7 +33,7 @@ class GroupProduct {
     args_.plane_stride = layout_.planes == 2 ? layout_.row_bytes * kTileRows : 0;
     args_.row_bytes = layout_.row_bytes;
     args_.tables = tables;
-    args_.derived = map.spec().derived;
+    args_.derived = map.derived_maps();
     args_.tiles = group.count;
     args_.acc = acc_;
   }
@@ -43,7 +44,7 @@ class GroupProduct {
     args_.next_stride = next.stride * layout_.tile_bytes();
     if (w.per_block) return;  // has factors between its segments
     for (size_t tile = 0; tile < next.count; ++tile) {
-      FetchBits<1>(reinterpret_cast<const uint8_t*>(w.scales_f16 + next.Row(tile)), 0);
+      FetchLine<1>(w.scales_f16 + next.Row(tile), 0);
     }
   }
 
@@ -176,8 +177,6 @@ class GroupCursor {
   }
 
  private:
-  static constexpr size_t kStripBytes = size_t{64} << 10;
-
   void NextMatrix() { outputs_ = outputs_.subspan(1); }
   void EnterMatrix() {
     while (!at_end() && output().matrix->rows == 0) NextMatrix();

@@ -110,10 +110,10 @@ class SegmentProduct {
                              : reinterpret_cast<const void*>(kernel_);
   }
   // With the samples derived from these, whose tables are the same.
-  void RunWithDerived(TokenKernel kernel, uint32_t derived) const {
+  void RunWithDerived(TokenKernel kernel, const DerivedMaps& derived) const {
     TokenArgs args = token_args_;
     args.segments = segments_;
-    args.derived = derived;
+    args.derived = &derived;
     kernel(args);
   }
   double samples() const { return static_cast<double>(samples_); }
@@ -148,15 +148,14 @@ class DerivedProduct {
  public:
   DerivedProduct() : kernel_(ActiveStreamKernels().derived_token), stored_(kWorks[0]) {}
 
-  void Run() const {
-    stored_.RunWithDerived(kernel_, 0x4b);  // which the learned decimators have
-  }
+  void Run() const { stored_.RunWithDerived(kernel_, maps_); }
   const void* kernel_address() const { return reinterpret_cast<const void*>(kernel_); }
   double samples() const { return stored_.samples(); }
 
  private:
   TokenKernel kernel_;
   SegmentProduct stored_;
+  DerivedMaps maps_{0x4b};  // of the learned decimators
 };
 
 #if SDQ_SINGLE_STEP
