@@ -51,8 +51,8 @@ struct DeriveArgs {
 using DeriveKernel = void (*)(const DeriveArgs& args);
 
 // What a kernel fetches while it reads groups of four bytes of some tiles, as distances from what
-// it reads (fetch.h): SteadyGroups() groups long the Steady() one of each tile,
-// then, if it kChanges, the one that Of() tells.
+// it reads (fetch.h): SteadyGroups() groups long the Steady() one of each tile, then, if it
+// kChanges, the one that Of() tells.
 
 // The same for all tiles, into the second cache.
 struct FetchAhead {
