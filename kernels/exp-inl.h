@@ -15,12 +15,13 @@ namespace sdq::kernels::HWY_NAMESPACE {
 // NaN for NaN. e^x = 2^n e^r with |r| <= ln(2) / 2, where the Taylor series of degree 7 leaves a
 // relative error below 2^-27.
 HWY_INLINE FloatVec Exp(FloatTag d, FloatVec x) {
-  const hn::RebindToSigned<FloatTag> di;
   const auto is_number = hn::Eq(x, x);
   // e^-105 rounds to 0 and e^89 to infinity.
-  const FloatVec in_range =
-      hn::Min(hn::Max(hn::IfThenElseZero(is_number, x), hn::Set(d, -105.0f)), hn::Set(d, 89.0f));
-  const FloatVec n = hn::Round(hn::Mul(in_range, hn::Set(d, 0x1.715476p+0f)));
+  const FloatVec in_range = hn::Min(hn::Max(x, hn::Set(d, -105.0f)), hn::Set(d, 89.0f));
+  // Sums with this are whole numbers, which their low bits count.
+  const FloatVec whole = hn::Set(d, 0x1.8p+23f);
+  const FloatVec shifted = hn::MulAdd(in_range, hn::Set(d, 0x1.715476p+0f), whole);
+  const FloatVec n = hn::Sub(shifted, whole);
   // ln 2 in two parts, the first so short that its product with n is exact.
   FloatVec r = hn::NegMulAdd(n, hn::Set(d, 0x1.62e4p-1f), in_range);
   r = hn::NegMulAdd(n, hn::Set(d, 0x1.7f7d1cp-20f), r);
@@ -32,14 +33,20 @@ HWY_INLINE FloatVec Exp(FloatTag d, FloatVec x) {
   p = hn::MulAdd(p, r, hn::Set(d, 0.5f));
   p = hn::MulAdd(p, hn::Mul(r, r), r);
   p = hn::Add(p, hn::Set(d, 1.0f));
+#if HWY_TARGET == HWY_AVX3
+  const FloatVec scaled{_mm512_scalef_ps(p.raw, n.raw)};
+#else
+  const hn::RebindToSigned<FloatTag> di;
   // 2^n in two factors: n reaches from -151 to 128, further than one exponent field.
-  const auto exponent = hn::ConvertTo(di, n);
+  const auto exponent = hn::Sub(hn::BitCast(di, shifted), hn::BitCast(di, whole));
   const auto low = hn::ShiftRight<1>(exponent);
   const auto high = hn::Sub(exponent, low);
   const auto bias = hn::Set(di, 127);
   const FloatVec scale_low = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(low, bias)));
   const FloatVec scale_high = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(high, bias)));
-  return hn::IfThenElse(is_number, hn::Mul(hn::Mul(p, scale_low), scale_high), x);
+  const FloatVec scaled = hn::Mul(hn::Mul(p, scale_low), scale_high);
+#endif
+  return hn::IfThenElse(is_number, scaled, x);
 }
 
 }  // namespace sdq::kernels::HWY_NAMESPACE
