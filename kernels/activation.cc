@@ -54,12 +54,7 @@ float TritSegmentTables(const TransformKernels& kernels, const float* u, const S
   float copy[kSegmentSamplesPacked + kTritGroupSamples];
   const size_t groups = Groups(segment.bytes), padded = groups * kTritGroupSamples;
   u = Padded(u, segment.samples, padded, copy);
-  LargestMagnitude largest;
-  for (size_t i = 0; i < padded; i += 5) {
-    largest.Add((Magnitude(u[i]) + Magnitude(u[i + 1])) + Magnitude(u[i + 2]));
-    largest.Add(Magnitude(u[i + 3]) + Magnitude(u[i + 4]));
-  }
-  const SegmentRounding rounding(largest);
+  const SegmentRounding rounding(LargestMagnitude(kernels.largest_of_fives(u, padded / 5)));
   if (rounding.inverse == 0.0f) {
     std::memset(tables, 128, groups * kTritGroupBytes);
   } else {

@@ -4,8 +4,29 @@
 
 #include <cstddef>
 #include <new>
+#include <vector>
 
 namespace sdq::kernels {
+
+// The boundary of a cache line and of the widest vectors.
+inline constexpr std::align_val_t kAlignment{64};
+
+template <class T>
+struct AlignedAllocator {
+  using value_type = T;
+  AlignedAllocator() = default;
+  template <class U>
+  AlignedAllocator(const AlignedAllocator<U>&) {}
+  T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), kAlignment)); }
+  void deallocate(T* p, size_t) { ::operator delete(p, kAlignment); }
+  template <class U>
+  bool operator==(const AlignedAllocator<U>&) const {
+    return true;
+  }
+};
+
+template <class T>
+using AlignedVector = std::vector<T, AlignedAllocator<T> >;
 
 // `count` uninitialized floats at a 64-byte boundary. Throws std::bad_alloc as containers do.
 class AlignedFloats {
@@ -18,7 +39,6 @@ class AlignedFloats {
   float* data() const { return data_; }
 
  private:
-  static constexpr std::align_val_t kAlignment{64};
   float* data_;
 };
 

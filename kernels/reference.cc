@@ -1,5 +1,6 @@
 #include "kernels/reference.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -15,7 +16,12 @@ void FlipSigns(const float* x, const uint8_t* signs, size_t n, float* out) {
   }
 }
 
-void Hadamard(float* x, size_t n, float scale) {
+void Hadamard(const float* from, const uint8_t* signs, size_t n, float scale, float* x) {
+  if (signs != nullptr) {
+    FlipSigns(from, signs, n, x);
+  } else if (from != x) {
+    std::copy(from, from + n, x);
+  }
   for (size_t distance = 1; distance < n; distance *= 2) {
     for (size_t i = 0; i < n; ++i) {
       if ((i & distance) != 0) continue;
@@ -62,6 +68,15 @@ uint32_t LargestOfFours(const float* u, size_t fours) {
   LargestMagnitude largest;
   for (size_t i = 0; i < fours; ++i, u += 4) {
     largest.Add((Magnitude(u[0]) + Magnitude(u[1])) + (Magnitude(u[2]) + Magnitude(u[3])));
+  }
+  return largest.bits();
+}
+
+uint32_t LargestOfFives(const float* u, size_t fives) {
+  LargestMagnitude largest;
+  for (size_t i = 0; i < fives; ++i, u += 5) {
+    largest.Add((Magnitude(u[0]) + Magnitude(u[1])) + Magnitude(u[2]));
+    largest.Add(Magnitude(u[3]) + Magnitude(u[4]));
   }
   return largest.bits();
 }
@@ -203,8 +218,9 @@ void Derive(const DeriveArgs& args) {
 }  // namespace
 
 const TransformKernels& ReferenceTransformKernels() {
-  static constexpr TransformKernels kernels = {
-      FlipSigns, Hadamard, WeightedRows, Polyphase, LargestOfFours, NibbleTables, TritTables};
+  static constexpr TransformKernels kernels = {FlipSigns,    Hadamard,       WeightedRows,
+                                               Polyphase,    LargestOfFours, LargestOfFives,
+                                               NibbleTables, TritTables};
   return kernels;
 }
 

@@ -11,13 +11,15 @@ namespace {
 
 size_t PowerOfTwoPart(size_t n) { return n & (~n + 1); }
 
-// x = (C_m (x) H_run) x for `size` = m * run values.
-void OrthogonalBlock(const TransformKernels& kernels, const Hartley& hartley, float* x,
-                     size_t size) {
+// y = (C_m (x) H_run) x for `size` = m * run values; of s o x if there are signs.
+void OrthogonalBlock(const TransformKernels& kernels, const Hartley& hartley, const float* x,
+                     const uint8_t* signs, size_t size, float* y) {
   const size_t run = PowerOfTwoPart(size);
   const float scale = static_cast<float>(1.0 / std::sqrt(double(run)));
-  for (size_t at = 0; at < size; at += run) kernels.hadamard(x + at, run, scale);
-  hartley.Apply(x, run);
+  for (size_t at = 0; at < size; at += run) {
+    kernels.hadamard(x + at, signs == nullptr ? nullptr : signs + at, run, scale, y + at);
+  }
+  hartley.Apply(y, run);
 }
 
 }  // namespace
@@ -41,11 +43,12 @@ Rotation::Rotation(size_t columns, size_t block, uint64_t sign_seed)
   if (tail != 0) hartley_tail_ = Hartley(tail / PowerOfTwoPart(tail));
 }
 
-void Rotation::Orthogonal(float* x) const {
+void Rotation::Orthogonal(const float* x, const uint8_t* signs, float* y) const {
   const TransformKernels& kernels = ActiveTransformKernels();
   for (size_t at = 0; at < columns_; at += block_) {
     const size_t size = std::min(block_, columns_ - at);
-    OrthogonalBlock(kernels, size == block_ ? hartley_ : hartley_tail_, x + at, size);
+    OrthogonalBlock(kernels, size == block_ ? hartley_ : hartley_tail_, x + at,
+                    signs == nullptr ? nullptr : signs + at, size, y + at);
   }
 }
 
@@ -54,13 +57,12 @@ void Rotation::Apply(const float* x, float* rotated) const {
     if (rotated != x) std::copy(x, x + columns_, rotated);
     return;
   }
-  ActiveTransformKernels().flip_signs(x, signs_.data(), columns_, rotated);
-  Orthogonal(rotated);
+  Orthogonal(x, signs_.data(), rotated);
 }
 
 void Rotation::Inverse(float* x) const {
   if (signs_.empty()) return;
-  Orthogonal(x);
+  Orthogonal(x, nullptr, x);
   ActiveTransformKernels().flip_signs(x, signs_.data(), columns_, x);
 }
 

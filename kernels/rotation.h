@@ -36,7 +36,8 @@ class Rotation {
   void InverseRows(float* x, size_t rows, size_t stride) const;
 
  private:
-  void Orthogonal(float* x) const;  // y = K x, every block
+  // y = K x, or K (s o x), every block.
+  void Orthogonal(const float* x, const uint8_t* signs, float* y) const;
   size_t columns_;
   size_t block_;
   std::vector<uint8_t> signs_;  // 0x80: minus, else 0. Bytes, since decode finds them in no cache

@@ -39,30 +39,38 @@ HWY_ALIGN inline constexpr float kLaneSigns[4][16] = {
     {1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1},
     {1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1}};
 
-// Distances 1 and 2: inside vectors of four.
-HWY_INLINE void HadamardFours(float* x, size_t n) {
-  const hn::CappedTag<float, 4> d;
-  const auto sign1 = hn::Load(d, kLaneSigns[0]), sign2 = hn::Load(d, kLaneSigns[1]);
-  for (size_t i = 0; i < n; i += 4) {
-    auto v = hn::LoadU(d, x + i);
-    v = LaneStage(d, v, hn::Shuffle2301(v), sign1);
-    v = LaneStage(d, v, hn::Shuffle1032(v), sign2);
-    hn::StoreU(v, d, x + i);
-  }
+// x with its sign changed where `signs` is 0x80, not 0; null: nowhere.
+template <class D>
+HWY_INLINE hn::Vec<D> LoadFlipped(D d, const float* x, const uint8_t* signs) {
+  const auto v = hn::LoadU(d, x);
+  if (signs == nullptr) return v;
+  const hn::RebindToUnsigned<D> du;
+  const hn::Rebind<uint8_t, D> d8;
+  const auto bits = hn::ShiftLeft<24>(hn::PromoteTo(du, hn::LoadU(d8, signs)));
+  return hn::Xor(v, hn::BitCast(d, bits));
 }
 
-// One stage of distance >= Lanes(d).
+// The stages inside vectors, from x to out. Returns the distance of the next one.
 template <class D>
-HWY_INLINE void HadamardStage(D d, float* x, size_t n, size_t distance) {
+HWY_INLINE size_t ShortStages(D d, const float* x, const uint8_t* signs, size_t n, float* out) {
   const size_t lanes = hn::Lanes(d);
-  for (size_t base = 0; base < n; base += 2 * distance) {
-    for (size_t i = base; i < base + distance; i += lanes) {
-      const auto a = hn::LoadU(d, x + i);
-      const auto b = hn::LoadU(d, x + i + distance);
-      hn::StoreU(hn::Add(a, b), d, x + i);
-      hn::StoreU(hn::Sub(a, b), d, x + i + distance);
+  const auto sign1 = hn::Load(d, kLaneSigns[0]), sign2 = hn::Load(d, kLaneSigns[1]);
+  for (size_t i = 0; i < n; i += lanes) {
+    auto v = LoadFlipped(d, x + i, signs == nullptr ? nullptr : signs + i);
+    v = LaneStage(d, v, hn::Shuffle2301(v), sign1);
+    v = LaneStage(d, v, hn::Shuffle1032(v), sign2);
+#if HWY_TARGET == HWY_AVX3
+    if (lanes == 16) v = LaneStage(d, v, hn::SwapAdjacentBlocks(v), hn::Load(d, kLaneSigns[2]));
+#endif
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+    if (lanes >= 8) {
+      const auto sign = hn::Load(d, kLaneSigns[lanes == 16 ? 3 : 2]);
+      v = LaneStage(d, v, hn::ConcatLowerUpper(d, v, v), sign);
     }
+#endif
+    hn::StoreU(v, d, out + i);
   }
+  return lanes;
 }
 
 HWY_INLINE void Butterfly(FloatVec16& a, FloatVec16& b) {
@@ -71,9 +79,28 @@ HWY_INLINE void Butterfly(FloatVec16& a, FloatVec16& b) {
   a = sum;
 }
 
-// Stages of distance d, 2 d, 4 d over eight vectors that are d apart.
-HWY_INLINE void ThreeStages(float* x, size_t distance, FloatVec16 factor) {
-  const F d;
+// The stage of distance d over two vectors that are d apart, then times `factor`.
+template <class D>
+HWY_INLINE void OneStage(D d, float* x, size_t distance, hn::Vec<D> factor) {
+  const auto a = hn::LoadU(d, x), b = hn::LoadU(d, x + distance);
+  hn::StoreU(hn::Mul(hn::Add(a, b), factor), d, x);
+  hn::StoreU(hn::Mul(hn::Sub(a, b), factor), d, x + distance);
+}
+
+// Stages of distance d, 2 d over four vectors.
+HWY_INLINE void TwoStages(F d, float* x, size_t distance, FloatVec16 factor) {
+  auto v0 = hn::LoadU(d, x), v1 = hn::LoadU(d, x + distance);
+  auto v2 = hn::LoadU(d, x + 2 * distance), v3 = hn::LoadU(d, x + 3 * distance);
+  Butterfly(v0, v1), Butterfly(v2, v3);
+  Butterfly(v0, v2), Butterfly(v1, v3);
+  hn::StoreU(hn::Mul(v0, factor), d, x);
+  hn::StoreU(hn::Mul(v1, factor), d, x + distance);
+  hn::StoreU(hn::Mul(v2, factor), d, x + 2 * distance);
+  hn::StoreU(hn::Mul(v3, factor), d, x + 3 * distance);
+}
+
+// Stages of distance d, 2 d, 4 d over eight vectors.
+HWY_INLINE void ThreeStages(F d, float* x, size_t distance, FloatVec16 factor) {
   auto v0 = hn::LoadU(d, x), v1 = hn::LoadU(d, x + distance);
   auto v2 = hn::LoadU(d, x + 2 * distance), v3 = hn::LoadU(d, x + 3 * distance);
   auto v4 = hn::LoadU(d, x + 4 * distance), v5 = hn::LoadU(d, x + 5 * distance);
@@ -91,66 +118,45 @@ HWY_INLINE void ThreeStages(float* x, size_t distance, FloatVec16 factor) {
   hn::StoreU(hn::Mul(v7, factor), d, x + 7 * distance);
 }
 
-// Distances 1 ... below 16. Returns the next distance.
-HWY_INLINE size_t ShortStages(float* x, size_t n) {
-#if HWY_TARGET == HWY_AVX3
-  if (n >= 16) {
-    const F d;
-    const auto sign1 = hn::Load(d, kLaneSigns[0]), sign2 = hn::Load(d, kLaneSigns[1]);
-    const auto sign4 = hn::Load(d, kLaneSigns[2]), sign8 = hn::Load(d, kLaneSigns[3]);
-    for (size_t i = 0; i < n; i += 16) {
-      auto v = hn::LoadU(d, x + i);
-      v = LaneStage(d, v, hn::Shuffle2301(v), sign1);
-      v = LaneStage(d, v, hn::Shuffle1032(v), sign2);
-      v = LaneStage(d, v, hn::SwapAdjacentBlocks(v), sign4);
-      v = LaneStage(d, v, hn::ConcatLowerUpper(d, v, v), sign8);
-      hn::StoreU(v, d, x + i);
-    }
-    return 16;
+// A pass over x in which stages(d, first, distance, factor) does those from `distance` on up to
+// below `next`. The pass that ends the transform scales, others multiply by 1.
+template <class D, class Stages>
+HWY_INLINE void Pass(D d, float* x, size_t n, size_t distance, size_t next, float scale,
+                     const Stages& stages) {
+  const auto factor = hn::Set(d, next == n ? scale : 1.0f);
+  for (size_t base = 0; base < n; base += next) {
+    for (size_t i = base; i < base + distance; i += hn::Lanes(d))
+      stages(d, x + i, distance, factor);
   }
-#endif
-  HadamardFours(x, n);
-  return 4;
 }
 
-void Hadamard(float* x, size_t n, float scale) {
-  if (n < 4) return ReferenceTransformKernels().hadamard(x, n, scale);
+void Hadamard(const float* x, const uint8_t* signs, size_t n, float scale, float* out) {
   const F d;
   const size_t lanes = hn::Lanes(d);
-  size_t distance = ShortStages(x, n);
-  for (; distance < lanes && distance < n; distance *= 2) {
-    if (distance >= 8) {
-      HadamardStage(hn::CappedTag<float, 8>(), x, n, distance);
-    } else {
-      HadamardStage(hn::CappedTag<float, 4>(), x, n, distance);
-    }
+  // Vectors without stages, or all of them, between their lanes.
+  if (n < 2 * lanes) return ReferenceTransformKernels().hadamard(x, signs, n, scale, out);
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+  size_t distance = ShortStages(d, x, signs, n, out);
+#else
+  const hn::CappedTag<float, 4> fours;
+  size_t distance = ShortStages(fours, x, signs, n, out);
+  for (; distance < lanes; distance *= 2) {
+    Pass(fours, out, n, distance, 2 * distance, scale, OneStage<decltype(fours)>);
   }
-  // Three stages per pass over the values; the last pass scales.
-  bool scaled = false;
+#endif
+  // Three stages per pass over the values, as long as there are.
   for (; 8 * distance <= n; distance *= 8) {
-    scaled = 8 * distance == n;
-    const auto factor = hn::Set(d, scaled ? scale : 1.0f);
-    for (size_t base = 0; base < n; base += 8 * distance) {
-      for (size_t i = base; i < base + distance; i += lanes) ThreeStages(x + i, distance, factor);
-    }
+    Pass(d, out, n, distance, 8 * distance, scale, ThreeStages);
   }
-  for (; distance < n; distance *= 2) HadamardStage(d, x, n, distance);
-  if (scaled) return;
-  const auto factor = hn::Set(d, scale);
-  size_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(hn::Mul(hn::LoadU(d, x + i), factor), d, x + i);
-  for (; i < n; ++i) x[i] *= scale;
+  if (4 * distance == n) Pass(d, out, n, distance, n, scale, TwoStages);
+  if (2 * distance == n) Pass(d, out, n, distance, n, scale, OneStage<F>);
 }
 
 void FlipSigns(const float* x, const uint8_t* signs, size_t n, float* out) {
   const F d;
-  const hn::RebindToUnsigned<F> du;
-  const hn::Rebind<uint8_t, F> d8;
+  const size_t lanes = hn::Lanes(d);
   size_t i = 0;
-  for (const size_t lanes = hn::Lanes(d); i + lanes <= n; i += lanes) {
-    const auto bits = hn::ShiftLeft<24>(hn::PromoteTo(du, hn::LoadU(d8, signs + i)));
-    hn::StoreU(hn::Xor(hn::LoadU(d, x + i), hn::BitCast(d, bits)), d, out + i);
-  }
+  for (; i + lanes <= n; i += lanes) hn::StoreU(LoadFlipped(d, x + i, signs + i), d, out + i);
   if (i < n) ReferenceTransformKernels().flip_signs(x + i, signs + i, n - i, out + i);
 }
 
@@ -201,34 +207,46 @@ HWY_INLINE const float* RunColumns(const float* x, ptrdiff_t columns, ptrdiff_t 
   return copy;
 }
 
-// Samples of a run: x begins at column Q g + columns[s * kRun]. kTerms: of every sample, or 0 if
-// they differ.
+// The samples of a run: x begins at its first column.
+//
+// kTerms: the most of a sample, where others have as many or one fewer; 0: no constant. A sum that
+// ends one term earlier is left as it is, since the added product could be -0 or not a number.
 template <size_t kTerms>
 HWY_INLINE void PolyphaseRun(const PolyphasePlan& plan, size_t s, const float* x, float* u) {
   const F d;
   const hn::RebindToSigned<F> di;
   const size_t terms = kTerms == 0 ? plan.most_terms : kTerms;
-  const size_t certain = kTerms == 0 ? plan.fewest_terms : kTerms;
+  const size_t certain = kTerms == 0 ? plan.fewest_terms : kTerms - 1;
   const int32_t* columns = plan.columns.data() + s * PolyphasePlan::kRun;
   const float* coefficients = plan.coefficients.data() + s * terms * PolyphasePlan::kRun;
+  const auto add_term = [&](size_t t, hn::Vec<F> values, size_t i, hn::Vec<F>& sum) HWY_ATTR {
+    const auto factor = hn::Load(d, coefficients + t * PolyphasePlan::kRun + i);
+    const auto next = hn::Add(sum, hn::Mul(factor, values));
+    sum = t < certain ? next : hn::IfThenElse(hn::Eq(factor, factor), next, sum);
+  };
+#if HWY_TARGET == HWY_AVX3
+  // Two vectors hold all columns that the run may need.
+  static_assert(kRunColumns == 32 && PolyphasePlan::kRun == 16);
+  const auto low = hn::LoadU(d, x), high = hn::LoadU(d, x + 16);
+  auto index = hn::Load(di, columns);
+  auto sum = hn::Zero(d);
+  for (size_t t = 0; t < terms; ++t) {
+    add_term(t, hn::Vec<F>{_mm512_permutex2var_ps(low.raw, index.raw, high.raw)}, 0, sum);
+    index = hn::Add(index, hn::Set(di, 1));
+  }
+  hn::StoreU(sum, d, u);
+#else
   for (size_t i = 0; i < PolyphasePlan::kRun; i += hn::Lanes(d)) {
-    const float* from = x + (columns[i] - columns[0]);
+    const float* from = x + columns[i];
     const auto index =
-        hn::IndicesFromVec(d, hn::Sub(hn::LoadU(di, columns + i), hn::Set(di, columns[i])));
+        hn::IndicesFromVec(d, hn::Sub(hn::Load(di, columns + i), hn::Set(di, columns[i])));
     auto sum = hn::Zero(d);
-    size_t t = 0;
-    for (; t < certain; ++t) {
-      const auto values = hn::TableLookupLanes(hn::LoadU(d, from + t), index);
-      const auto factor = hn::LoadU(d, coefficients + t * PolyphasePlan::kRun + i);
-      sum = hn::Add(sum, hn::Mul(factor, values));
-    }
-    for (; t < terms; ++t) {
-      const auto values = hn::TableLookupLanes(hn::LoadU(d, from + t), index);
-      const auto factor = hn::LoadU(d, coefficients + t * PolyphasePlan::kRun + i);
-      sum = hn::IfThenElse(hn::Eq(factor, factor), hn::Add(sum, hn::Mul(factor, values)), sum);
+    for (size_t t = 0; t < terms; ++t) {
+      add_term(t, hn::TableLookupLanes(hn::LoadU(d, from + t), index), i, sum);
     }
     hn::StoreU(sum, d, u + i);
   }
+#endif
 }
 
 template <size_t kTerms>
@@ -238,7 +256,8 @@ void PolyphaseRuns(const PolyphasePlan& plan, const float* x, size_t columns, si
   // The group before which no sample of a block lies.
   const size_t groups_before = (plan.lead + plan.p - 1) / plan.p;
   const size_t from_first = first + groups_before * plan.p - plan.lead;
-  const size_t groups_per_run = kRun / plan.p, step = kRun % plan.p;
+  const size_t step = kRun % plan.p;
+  const auto columns_per_run = static_cast<ptrdiff_t>(plan.q * (kRun / plan.p));
   size_t s = from_first % plan.p;
   // Of the run's group, relative to the block's first column.
   ptrdiff_t column = static_cast<ptrdiff_t>(plan.q * (from_first / plan.p)) -
@@ -246,7 +265,7 @@ void PolyphaseRuns(const PolyphasePlan& plan, const float* x, size_t columns, si
   for (size_t k = 0; k < count; k += kRun) {
     float copy[kRunColumns], last[kRun];
     const float* from =
-        RunColumns(x, static_cast<ptrdiff_t>(columns), column + plan.columns[s * kRun], copy);
+        RunColumns(x, static_cast<ptrdiff_t>(columns), column + plan.first_column[s], copy);
     if (k + kRun <= count) {
       PolyphaseRun<kTerms>(plan, s, from, u + k);
     } else {
@@ -254,7 +273,7 @@ void PolyphaseRuns(const PolyphasePlan& plan, const float* x, size_t columns, si
       std::copy(last, last + (count - k), u + k);
     }
     s += step;
-    column += static_cast<ptrdiff_t>(plan.q * groups_per_run);
+    column += columns_per_run;
     if (s >= plan.p) s -= plan.p, column += static_cast<ptrdiff_t>(plan.q);
   }
 }
@@ -264,10 +283,20 @@ void Polyphase(const PolyphasePlan& plan, const float* x, size_t columns, size_t
   if (plan.columns.empty()) {
     return ReferenceTransformKernels().polyphase(plan, x, columns, first, count, u);
   }
-  if (plan.fewest_terms == 4 && plan.most_terms == 4) {  // 8 taps at the commonest rate, 2
-    return PolyphaseRuns<4>(plan, x, columns, first, count, u);
+  // 8 taps have 8 / OSR terms: rates of 1.25, 1.5, 2 and 2.5, and 3.
+  const size_t terms = plan.most_terms - plan.fewest_terms <= 1 ? plan.most_terms : 0;
+  switch (terms) {
+    case 7:
+      return PolyphaseRuns<7>(plan, x, columns, first, count, u);
+    case 6:
+      return PolyphaseRuns<6>(plan, x, columns, first, count, u);
+    case 4:
+      return PolyphaseRuns<4>(plan, x, columns, first, count, u);
+    case 3:
+      return PolyphaseRuns<3>(plan, x, columns, first, count, u);
+    default:
+      return PolyphaseRuns<0>(plan, x, columns, first, count, u);
   }
-  PolyphaseRuns<0>(plan, x, columns, first, count, u);
 }
 
 uint32_t LargestOfFours(const float* u, size_t fours) {
@@ -286,33 +315,6 @@ uint32_t LargestOfFours(const float* u, size_t fours) {
   uint32_t bits = ReferenceTransformKernels().largest_of_fours(u + i, fours - i / 4);
   for (size_t lane = 0; lane < lanes; ++lane) bits = std::max(bits, each[lane]);
   return bits;
-}
-
-// digit[i][e]: factor of sample i in entry e of a table.
-struct Digits {
-  HWY_ALIGN float nibble[4][16];
-  HWY_ALIGN float low[3][32];
-  HWY_ALIGN float high[2][16];
-  constexpr Digits() : nibble{}, low{}, high{} {
-    const unsigned power[3] = {1, 3, 9};
-    for (unsigned e = 0; e < 16; ++e) {
-      for (unsigned i = 0; i < 4; ++i) nibble[i][e] = (e >> i & 1) != 0 ? 1.0f : -1.0f;
-    }
-    for (unsigned e = 0; e < 27; ++e) {
-      for (unsigned i = 0; i < 3; ++i) low[i][e] = float(int(e / power[i] % 3) - 1);
-    }
-    for (unsigned e = 0; e < 9; ++e) {
-      for (unsigned i = 0; i < 2; ++i) high[i][e] = float(int(e / power[i] % 3) - 1);
-    }
-  }
-};
-inline constexpr Digits kDigits;
-
-HWY_INLINE void StoreEntries(F d, hn::Vec<F> sums, uint8_t* table) {
-  const hn::RebindToUnsigned<F> du;
-  const hn::Rebind<uint8_t, F> d8;
-  const auto rounded = hn::Add(sums, hn::Set(d, kRoundAndBias));
-  hn::StoreU(hn::TruncateTo(d8, hn::BitCast(du, rounded)), d8, table);
 }
 
 #if HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128  // which has no vector registers
@@ -385,7 +387,128 @@ void NibbleTables(const float* u, float inverse, size_t groups, uint8_t* tables)
   }
 }
 
+// Five trits have one sample each in every block of four lanes: number i of those that begin at u,
+// u + 5, ...
+HWY_INLINE hn::Vec<F> SpreadFives(const float* u, size_t i) {
+#if HWY_TARGET == HWY_AVX3
+  const __m512i index = _mm512_set_epi32(15, 15, 15, 15, 10, 10, 10, 10, 5, 5, 5, 5, 0, 0, 0, 0);
+  return hn::Vec<F>{_mm512_permutexvar_ps(index, _mm512_loadu_ps(u + i))};
+#elif HWY_TARGET == HWY_AVX2
+  const __m256 first = _mm256_broadcast_ss(u + i), second = _mm256_broadcast_ss(u + 5 + i);
+  return hn::Vec<F>{_mm256_blend_ps(first, second, 0xf0)};
 #else
+  return hn::Set(F(), u[i]);
+#endif
+}
+
+uint32_t LargestOfFives(const float* u, size_t fives) {
+  const F d;
+  const hn::RebindToUnsigned<F> du;
+  const size_t blocks = hn::Lanes(d) / 4;
+  auto largest = hn::Zero(du);
+  const auto add = [&](hn::Vec<F> sum)
+                       HWY_ATTR { largest = hn::Max(largest, hn::BitCast(du, sum)); };
+  size_t i = 0;
+  for (; i + blocks <= fives; i += blocks, u += 5 * blocks) {
+    const auto magnitude = [&](size_t k) HWY_ATTR { return hn::Abs(SpreadFives(u, k)); };
+    add(hn::Add(hn::Add(magnitude(0), magnitude(1)), magnitude(2)));
+    add(hn::Add(magnitude(3), magnitude(4)));
+  }
+  HWY_ALIGN uint32_t each[16];
+  hn::Store(largest, du, each);
+  uint32_t bits = ReferenceTransformKernels().largest_of_fives(u, fives - i);
+  for (size_t lane = 0; lane < hn::Lanes(d); ++lane) bits = std::max(bits, each[lane]);
+  return bits;
+}
+
+// Of the 27 and 9 entries of five trits, those behind the middle one are those before it, negated
+// and in reverse (negation commutes with rounding), and the middle one is 0: 13 and 4 sums, of
+// which each block of four lanes computes four at a time.
+HWY_INLINE void TritEntries(F d, const float* u, FloatVec16 factor, uint8_t* tables) {
+  const hn::Repartition<uint8_t, F> d8;
+  const hn::Repartition<int8_t, F> di8;
+  const auto sample = [&](size_t i) HWY_ATTR { return hn::Mul(SpreadFives(u, i), factor); };
+  const auto digits = [&](float a, float b, float c, float e) HWY_ATTR {
+    HWY_ALIGN const float four[4] = {a, b, c, e};
+    return hn::LoadDup128(d, four);
+  };
+  const auto v0 = sample(0), v1 = sample(1), v2 = sample(2);
+  // Digits are -1, 0, 1 of the first sample, then of the second and so on.
+  const auto down = digits(-1, -1, -1, 0), turn = digits(-1, 0, 1, -1);
+  const auto sum0 = hn::Sub(hn::MulAdd(v1, down, hn::Mul(v0, turn)), v2);
+  const auto sum4 =
+      hn::Sub(hn::MulAdd(v1, digits(0, 0, 1, 1), hn::Mul(v0, digits(0, 1, -1, 0))), v2);
+  const auto sum8 =
+      hn::MulAdd(v2, digits(-1, 0, 0, 0),
+                 hn::MulAdd(v1, digits(1, -1, -1, -1), hn::Mul(v0, digits(1, -1, 0, 1))));
+  const auto sum12 = hn::Mul(v0, digits(-1, 0, 0, 0));
+  const auto high = hn::MulAdd(sample(4), down, hn::Mul(sample(3), turn));
+
+  const auto bytes = [&](auto a, auto b, auto c, auto e) HWY_ATTR {
+    return hn::BitCast(d8, hn::Vec<decltype(d8)>{PackBlocks(a.raw, b.raw, c.raw, e.raw)});
+  };
+  const auto negated = [&](auto v)
+                           HWY_ATTR { return hn::BitCast(d8, hn::Neg(hn::BitCast(di8, v))); };
+  // Bytes of each block: lanes of v from `index`, 0 where that is 128.
+  const auto lanes = [&](auto v, const uint8_t* index)
+                         HWY_ATTR { return hn::TableLookupBytesOr0(v, hn::LoadDup128(d8, index)); };
+  constexpr uint8_t k0 = 128;
+  HWY_ALIGN static constexpr uint8_t kEnd[16] = {k0, k0, k0, k0, k0, k0, k0, k0,
+                                                 k0, k0, k0, k0, k0, k0, 12, 11};
+  HWY_ALIGN static constexpr uint8_t kRest[16] = {10, 9, 8, 7,  6,  5,  4,  3,
+                                                  2,  1, 0, k0, k0, k0, k0, k0};
+  HWY_ALIGN static constexpr uint8_t kHigh[16] = {0,  1,  2,  3,  k0, k0, k0, k0,
+                                                  k0, k0, k0, k0, k0, k0, k0, k0};
+  HWY_ALIGN static constexpr uint8_t kHighRest[16] = {k0, k0, k0, k0, k0, 3,  2,  1,
+                                                      0,  k0, k0, k0, k0, k0, k0, k0};
+  const auto low = bytes(sum0, sum4, sum8, sum12), low_negated = negated(low);
+  const auto four = bytes(high, high, high, high), four_negated = negated(four);
+  const auto bias = hn::Set(d8, k0);
+  hn::StoreU(hn::Xor(hn::Or(low, lanes(low_negated, kEnd)), bias), d8, tables);
+  hn::StoreU(hn::Xor(lanes(low_negated, kRest), bias), d8, tables + 64);
+  hn::StoreU(hn::Xor(hn::Or(lanes(four, kHigh), lanes(four_negated, kHighRest)), bias), d8,
+             tables + 128);
+}
+
+void TritTables(const float* u, float inverse, size_t groups, uint8_t* tables) {
+  const F d;
+  const size_t blocks = hn::Lanes(d) / 4;
+  const auto factor = hn::Set(d, inverse);
+  for (size_t g = 0; g < groups; ++g, tables += kTritGroupBytes) {
+    for (size_t j = 0; j < 4; j += blocks, u += 5 * blocks) {
+      TritEntries(d, u, factor, tables + 16 * j);
+    }
+  }
+}
+
+#else
+
+// digit[i][e]: factor of sample i in entry e of a table.
+struct Digits {
+  HWY_ALIGN float nibble[4][16];
+  HWY_ALIGN float low[3][32];
+  HWY_ALIGN float high[2][16];
+  constexpr Digits() : nibble{}, low{}, high{} {
+    const unsigned power[3] = {1, 3, 9};
+    for (unsigned e = 0; e < 16; ++e) {
+      for (unsigned i = 0; i < 4; ++i) nibble[i][e] = (e >> i & 1) != 0 ? 1.0f : -1.0f;
+    }
+    for (unsigned e = 0; e < 27; ++e) {
+      for (unsigned i = 0; i < 3; ++i) low[i][e] = float(int(e / power[i] % 3) - 1);
+    }
+    for (unsigned e = 0; e < 9; ++e) {
+      for (unsigned i = 0; i < 2; ++i) high[i][e] = float(int(e / power[i] % 3) - 1);
+    }
+  }
+};
+inline constexpr Digits kDigits;
+
+HWY_INLINE void StoreEntries(F d, hn::Vec<F> sums, uint8_t* table) {
+  const hn::RebindToUnsigned<F> du;
+  const hn::Rebind<uint8_t, F> d8;
+  const auto rounded = hn::Add(sums, hn::Set(d, kRoundAndBias));
+  hn::StoreU(hn::TruncateTo(d8, hn::BitCast(du, rounded)), d8, table);
+}
 
 void NibbleTables(const float* u, float inverse, size_t groups, uint8_t* tables) {
   const F d;
@@ -407,7 +530,9 @@ void NibbleTables(const float* u, float inverse, size_t groups, uint8_t* tables)
   }
 }
 
-#endif
+uint32_t LargestOfFives(const float* u, size_t fives) {
+  return ReferenceTransformKernels().largest_of_fives(u, fives);
+}
 
 void TritTables(const float* u, float inverse, size_t groups, uint8_t* tables) {
   const F d;
@@ -430,9 +555,12 @@ void TritTables(const float* u, float inverse, size_t groups, uint8_t* tables) {
   }
 }
 
+#endif
+
 const TransformKernels* TransformTable() {
-  static constexpr TransformKernels kernels = {
-      FlipSigns, Hadamard, WeightedRows, Polyphase, LargestOfFours, NibbleTables, TritTables};
+  static constexpr TransformKernels kernels = {FlipSigns,    Hadamard,       WeightedRows,
+                                               Polyphase,    LargestOfFours, LargestOfFives,
+                                               NibbleTables, TritTables};
   return &kernels;
 }
 

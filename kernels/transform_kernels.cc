@@ -51,13 +51,18 @@ void PolyphasePlan::PlanRuns() {
   }
   // A sample without terms has no first column.
   if (fewest_terms == 0 || p * most_terms * kRun > kMostCoefficients) return;
+  first_column.resize(p);
   columns.resize(p * kRun);
   coefficients.assign(p * most_terms * kRun, std::numeric_limits<float>::quiet_NaN());
+  const auto column_of = [&](size_t sample) {
+    const Term& term = terms[begin[sample % p]];
+    return static_cast<int32_t>(q * (sample / p + term.ahead) + term.phase);
+  };
   for (size_t s = 0; s < p; ++s) {
+    first_column[s] = column_of(s);
     for (size_t i = 0; i < kRun; ++i) {
-      const size_t group = (s + i) / p, from = begin[(s + i) % p], to = begin[(s + i) % p + 1];
-      columns[s * kRun + i] =
-          static_cast<int32_t>(q * (group + terms[from].ahead) + terms[from].phase);
+      const size_t from = begin[(s + i) % p], to = begin[(s + i) % p + 1];
+      columns[s * kRun + i] = column_of(s + i) - column_of(s);
       for (size_t j = from; j < to; ++j) {
         coefficients[(s * most_terms + j - from) * kRun + i] = terms[j].coefficient;
       }

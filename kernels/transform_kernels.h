@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/aligned_buffer.h"
 #include "kernels/stream_layout.h"
 
 namespace sdq::kernels {
@@ -29,13 +30,15 @@ struct PolyphasePlan {
 
   // The same for runs of kRun samples. The terms of a sample are consecutive columns and the first
   // ones of consecutive samples differ by at most one, so that a run's terms number t lie within
-  // kRun columns: for a run whose first sample is s of its group, sample i of it begins at column
-  // Q g + columns[s * kRun + i], and its term t has coefficients[(s * most_terms + t) * kRun + i],
-  // NaN where the sample has no such term. Empty for plans so large that they would fill caches.
+  // kRun columns: for a run whose first sample is s of its group, sample i of it begins at
+  // column Q g + first_column[s] + columns[s * kRun + i], and its term t has
+  // coefficients[(s * most_terms + t) * kRun + i], NaN where the sample has no such term. Empty for
+  // plans so large that they would fill caches.
   static constexpr size_t kRun = 16;
   size_t fewest_terms = 0, most_terms = 0;  // of a sample
-  std::vector<int32_t> columns;
-  std::vector<float> coefficients;
+  std::vector<int32_t> first_column;
+  AlignedVector<int32_t> columns;
+  AlignedVector<float> coefficients;
 
  private:
   void PlanRuns();
@@ -53,9 +56,10 @@ inline constexpr size_t kTritGroupSamples = 20;
 struct TransformKernels {
   // out[i] = x[i] with its sign changed where signs[i] is 0x80, not 0. out may be x.
   void (*flip_signs)(const float* x, const uint8_t* signs, size_t n, float* out);
-  // In place Walsh-Hadamard transform of n = 2^k values, then times `scale`. Stages with distance
-  // 1, 2, 4, ...; each is (a, b) -> (a + b, a - b).
-  void (*hadamard)(float* x, size_t n, float scale);
+  // Walsh-Hadamard transform of n = 2^k values, with signs flipped before if `signs` is not null,
+  // then times `scale`. Stages with distance 1, 2, 4, ...; each is (a, b) -> (a + b, a - b). out
+  // may be x.
+  void (*hadamard)(const float* x, const uint8_t* signs, size_t n, float scale, float* out);
   // out[j] = sum_i v[i * v_stride] a[i * lda + j], j < n, in the order i = 0 .. rows - 1.
   void (*weighted_rows)(const float* a, size_t lda, const float* v, size_t v_stride, size_t rows,
                         size_t n, float* out);
@@ -64,6 +68,8 @@ struct TransformKernels {
                     size_t count, float* u);
   // The bits of the largest (|u0| + |u1|) + (|u2| + |u3|) over `fours` groups of four.
   uint32_t (*largest_of_fours)(const float* u, size_t fours);
+  // The bits of the largest (|u0| + |u1|) + |u2| and |u3| + |u4| over `fives` groups of five.
+  uint32_t (*largest_of_fives)(const float* u, size_t fives);
   // Tables (kernels/README.md) of v_i = u_i inverse.
   void (*nibble_tables)(const float* u, float inverse, size_t groups, uint8_t* tables);
   void (*trit_tables)(const float* u, float inverse, size_t groups, uint8_t* tables);

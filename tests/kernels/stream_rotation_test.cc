@@ -69,7 +69,14 @@ TEST_CASE("rotation equals its matrix, is orthogonal and invertible, on every ta
                                            {288, 128},
                                            {300, 64},
                                            {333, 333},
-                                           {704, 704}}));
+                                           {704, 704},
+                                           // All numbers of stages that the last pass may have.
+                                           {64, 64},
+                                           {128, 128},
+                                           {256, 256},
+                                           {512, 512},
+                                           {1024, 1024},
+                                           {2048, 2048}}));
   std::mt19937_64 random(size.columns * 1000 + size.block);
   const std::vector<float> x = test::RandomFloats(random, size.columns);
   const Rotation rotation(size.columns, size.block, 77);
@@ -86,6 +93,9 @@ TEST_CASE("rotation equals its matrix, is orthogonal and invertible, on every ta
     std::vector<float> y = x;
     rotation.Apply(y.data());
     CHECK(std::memcmp(y.data(), reference.data(), y.size() * sizeof(float)) == 0);
+    std::vector<float> elsewhere(x.size());
+    rotation.Apply(x.data(), elsewhere.data());
+    CHECK(elsewhere == y);
     rotation.Inverse(y.data());
     double error = 0.0;
     for (size_t i = 0; i < x.size(); ++i) error = std::max(error, double(std::abs(y[i] - x[i])));
