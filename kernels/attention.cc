@@ -42,7 +42,6 @@ void Attend(const AttentionQuery* queries, const KvRows& rows, size_t dim, bool 
     shared = std::min(shared, queries[a].length);
     longest = std::max(longest, queries[a].length);
   }
-  if (fetch) FetchLines<2>(values, std::min(kFetchAhead, longest * dim * sizeof(*values)), 0);
   Scores<Element, kQueries>(q, keys, longest, dim, fetch, scores);
   for (size_t a = 0; a < kQueries; ++a) {
     const size_t length = queries[a].length;
@@ -90,6 +89,12 @@ HWY_AFTER_NAMESPACE();
 namespace sdq::kernels {
 
 HWY_EXPORT(AttendTarget);
+
+void FetchKv(const KvRows& rows, size_t length, size_t dim) {
+  const size_t row_bytes = dim * KvElementBytes(rows.type);
+  FetchLines<2>(rows.keys, std::min(kKvFetchAhead, KvPositions(length) * row_bytes), 0);
+  FetchLines<2>(rows.values, std::min(kKvFetchAhead, length * row_bytes), 0);
+}
 
 void Attend(std::span<const AttentionQuery> queries, const KvRows& rows, size_t dim) {
   HWY_DYNAMIC_DISPATCH(AttendTarget)(queries, rows, dim);

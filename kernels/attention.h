@@ -17,8 +17,14 @@ struct KvRows {
   KvType type = KvType::kF16;
   const float* key_scales = nullptr;  // kQ8: one per position
   const float* value_scales = nullptr;
-  bool fetch = false;  // keys and values are not in a cache: fetch them ahead
+  // Whether Attend fetches ahead, since keys and values are in no cache, but for what FetchKv has
+  // fetched.
+  bool fetch = false;
 };
+
+// Fetches the beginning of `length` positions' keys and values, some pages of each, into the second
+// cache.
+void FetchKv(const KvRows& rows, size_t length, size_t dim);
 
 // One query head over the first `length` cached positions:
 //   out = softmax(q . K / scale-free: the caller has scaled q) V.

@@ -23,22 +23,17 @@ namespace sdq::kernels::HWY_NAMESPACE {
 using TileTag = hn::CappedTag<float, kKeyBlock / 2>;
 using TileVec = hn::Vec<TileTag>;
 
-// Hardware prefetchers stop at the ends of pages. Into the second cache, which takes more requests
-// at a time than the first; two pages ahead and, but for the first two, line by line with what is
-// read.
-inline constexpr size_t kFetchAhead = 8192;
-
 // How many of a block's `rows` rows of keys fetch ahead, with `left` rows from its beginning to the
 // end of the keys: the last ones would fetch what lies behind them.
 template <class Element>
 HWY_INLINE size_t FetchingRows(size_t rows, size_t left) {
-  constexpr size_t kAhead = kFetchAhead / (kKeyBlock * sizeof(typename Element::Raw));
+  constexpr size_t kAhead = kKvFetchAhead / (kKeyBlock * sizeof(typename Element::Raw));
   return left <= kAhead ? 0 : std::min(rows, left - kAhead);
 }
 
 template <class Element>
 HWY_INLINE void FetchKeys(const typename Element::Raw* row) {
-  FetchLines<2>(row, kKeyBlock * sizeof(*row), kFetchAhead);
+  FetchLines<2>(row, kKeyBlock * sizeof(*row), kKvFetchAhead);
 }
 
 // Each sum += x * its vector.
@@ -267,7 +262,7 @@ HWY_INLINE void MixRows(const float* const* weights, const typename Element::Raw
 }
 
 // Positions [0, length), in runs whose values stay in the first cache from one step along the head
-// to the next. fetch: ahead; the caller has fetched the first kFetchAhead bytes.
+// to the next. fetch: ahead.
 template <class Element, size_t kQueries>
 HWY_INLINE void Mix(const float* const* weights, const typename Element::Raw* values, size_t length,
                     size_t dim, bool fetch, float* const* out) {
@@ -275,8 +270,8 @@ HWY_INLINE void Mix(const float* const* weights, const typename Element::Raw* va
   const size_t row_bytes = dim * sizeof(*values), bytes = length * row_bytes;
   for (size_t begin = 0; begin < length; begin += kRun) {
     const size_t end = std::min(length, begin + kRun);
-    const bool more = fetch && begin * row_bytes + kFetchAhead < bytes;
-    MixRows<Element, kQueries>(weights, values, dim, begin, end, more ? kFetchAhead : 0, out);
+    const bool more = fetch && begin * row_bytes + kKvFetchAhead < bytes;
+    MixRows<Element, kQueries>(weights, values, dim, begin, end, more ? kKvFetchAhead : 0, out);
   }
 }
 

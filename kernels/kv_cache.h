@@ -19,6 +19,11 @@ constexpr size_t KvElementBytes(KvType type) {
 // Positions of a block of keys.
 inline constexpr size_t kKeyBlock = 32;
 
+// How far ahead keys and values are fetched, into the second cache, which takes more requests at a
+// time than the first: two pages, since hardware prefetchers stop at the ends of pages. Line by
+// line with what is read, but for the first two.
+inline constexpr size_t kKvFetchAhead = 8192;
+
 // Positions that a cache for `context` of them has room for: whole blocks. Saturates.
 constexpr size_t KvPositions(size_t context) {
   return context > SIZE_MAX - kKeyBlock ? SIZE_MAX

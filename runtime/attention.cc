@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/attention.h"
+#include "kernels/fetch.h"
 #include "kernels/parallel.h"
 #include "kernels/vector_math.h"
 #include "runtime/block_buffers.h"
@@ -69,6 +70,22 @@ class BatchAttention {
     kernels::Attend({tile.data(), count}, RowsOf(kv, kv_head, first == 0), dim_);
     if (kv.rotation == nullptr) return;
     for (size_t j = 0; j < count; ++j) kv.rotation->Inverse(tile[j].out);
+  }
+
+  // What AttendTile begins with: of `length` cached positions.
+  void FetchCache(const KvLayer& kv, size_t kv_head, size_t length) const {
+    kernels::FetchKv(RowsOf(kv, kv_head, true), length, dim_);
+  }
+
+  // What Store and AttendTile begin with: also the token's query, key and value, which other
+  // threads may have written.
+  void Fetch(const KvLayer& kv, size_t kv_head, size_t token, size_t length) const {
+    const size_t bytes = dim_ * sizeof(float);
+    const float* q = buffers_.q + token * buffers_.query + kv_head * group_ * dim_;
+    kernels::FetchLines<1>(buffers_.k + token * buffers_.kv + kv_head * dim_, bytes, 0);
+    kernels::FetchLines<1>(buffers_.v + token * buffers_.kv + kv_head * dim_, bytes, 0);
+    kernels::FetchLines<1>(q, group_ * bytes, 0);
+    FetchCache(kv, kv_head, length);
   }
 
   // Of the queries of `tokens` tokens over `length` positions.
@@ -138,6 +155,7 @@ void Attend(const ModelConfig& config, const KvLayer& kv, std::span<const float>
                        [&](size_t begin, size_t end, size_t thread) {
                          for (size_t i = begin; i < end; ++i) {
                            const size_t first = i % tiles * kAttentionTile;
+                           if (first == 0) attention.FetchCache(kv, i / tiles, first_position);
                            attention.AttendTile(kv, i / tiles, 0, first_position, first,
                                                 std::min(kAttentionTile, queries - first), thread);
                          }
@@ -157,6 +175,10 @@ void AttendStep(const ModelConfig& config, std::span<const KvLayer> caches,
     const size_t t = i / kv_heads;
     attention.Store(caches[t], i % kv_heads, t, positions[t]);
   };
+  const auto fetch = [&](size_t i) {
+    const size_t t = i / kv_heads;
+    attention.Fetch(caches[t], i % kv_heads, t, positions[t] + 1);
+  };
   const auto attend = [&](size_t i, size_t tile, size_t thread) {
     const size_t t = i / kv_heads, first = tile * kAttentionTile;
     attention.AttendTile(caches[t], i % kv_heads, t, positions[t], first,
@@ -169,16 +191,20 @@ void AttendStep(const ModelConfig& config, std::span<const KvLayer> caches,
                          });
     kernels::ParallelFor(heads * tiles, ItemsAtOnce(heads * tiles, work),
                          [&](size_t begin, size_t end, size_t thread) {
-                           for (size_t i = begin; i < end; ++i)
+                           for (size_t i = begin; i < end; ++i) {
+                             if (i % tiles == 0) fetch(i / tiles);
                              attend(i / tiles, i % tiles, thread);
+                           }
                          });
     return;
   }
   kernels::ParallelFor(heads, ItemsAtOnce(heads, store_cost + work),
                        [&](size_t begin, size_t end, size_t thread) {
                          // Stores wait for their lines together, and for none of them.
+                         fetch(begin);
                          for (size_t i = begin; i < end; ++i) store(i);
                          for (size_t i = begin; i < end; ++i) {
+                           if (i + 1 < end) fetch(i + 1);
                            for (size_t tile = 0; tile < tiles; ++tile) attend(i, tile, thread);
                          }
                        });
