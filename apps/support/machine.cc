@@ -25,7 +25,6 @@ namespace sdq::apps {
 namespace {
 
 constexpr double kSampleSeconds = 2e-3;  // shortest sample that the clock and a switch leave exact
-constexpr double kBandwidthSeconds = 0.4;
 constexpr size_t kSmallestBuffer = size_t{256} << 20;  // for memory
 constexpr size_t kLargestBuffer = size_t{1} << 30;
 constexpr size_t kHugePage = size_t{2} << 20;

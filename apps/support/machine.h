@@ -34,6 +34,9 @@ struct ReadBandwidth {
   double bytes_per_second = 0;
 };
 
+// How long that is measured, in seconds.
+inline constexpr double kBandwidthSeconds = 0.4;
+
 // How fast Threads() threads read, each its own part of one buffer in huge pages (where the system
 // gives them), median over passes. A working set that fits the largest cache is measured with a
 // buffer of its size; a larger one with a buffer several times the cache, because what counts then
