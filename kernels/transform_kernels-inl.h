@@ -50,10 +50,13 @@ HWY_INLINE hn::Vec<D> LoadFlipped(D d, const float* x, const uint8_t* signs) {
   return hn::Xor(v, hn::BitCast(d, bits));
 }
 
-// The stages inside vectors, from x to out. Returns the distance of the next one.
+// The stages inside vectors, from x to out; if these are all, times `scale`. Returns the distance
+// of the next one.
 template <class D>
-HWY_INLINE size_t ShortStages(D d, const float* x, const uint8_t* signs, size_t n, float* out) {
+HWY_INLINE size_t ShortStages(D d, const float* x, const uint8_t* signs, size_t n, float scale,
+                              float* out) {
   const size_t lanes = hn::Lanes(d);
+  const auto factor = hn::Set(d, n == lanes ? scale : 1.0f);
   const auto sign1 = hn::Load(d, kLaneSigns[0]), sign2 = hn::Load(d, kLaneSigns[1]);
   for (size_t i = 0; i < n; i += lanes) {
     auto v = LoadFlipped(d, x + i, signs == nullptr ? nullptr : signs + i);
@@ -68,7 +71,7 @@ HWY_INLINE size_t ShortStages(D d, const float* x, const uint8_t* signs, size_t 
       v = LaneStage(d, v, hn::ConcatLowerUpper(d, v, v), sign);
     }
 #endif
-    hn::StoreU(v, d, out + i);
+    hn::StoreU(hn::Mul(v, factor), d, out + i);
   }
   return lanes;
 }
@@ -133,13 +136,12 @@ HWY_INLINE void Pass(D d, float* x, size_t n, size_t distance, size_t next, floa
 void Hadamard(const float* x, const uint8_t* signs, size_t n, float scale, float* out) {
   const F d;
   const size_t lanes = hn::Lanes(d);
-  // Vectors without stages, or all of them, between their lanes.
-  if (n < 2 * lanes) return ReferenceTransformKernels().hadamard(x, signs, n, scale, out);
+  if (n < lanes) return ReferenceTransformKernels().hadamard(x, signs, n, scale, out);
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
-  size_t distance = ShortStages(d, x, signs, n, out);
+  size_t distance = ShortStages(d, x, signs, n, scale, out);
 #else
   const hn::CappedTag<float, 4> fours;
-  size_t distance = ShortStages(fours, x, signs, n, out);
+  size_t distance = ShortStages(fours, x, signs, n, scale, out);
   for (; distance < lanes; distance *= 2) {
     Pass(fours, out, n, distance, 2 * distance, scale, OneStage<decltype(fours)>);
   }

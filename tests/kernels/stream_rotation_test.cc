@@ -71,6 +71,7 @@ TEST_CASE("rotation equals its matrix, is orthogonal and invertible, on every ta
                                            {333, 333},
                                            {704, 704},
                                            // All numbers of stages that the last pass may have.
+                                           {16, 16},
                                            {64, 64},
                                            {128, 128},
                                            {256, 256},
