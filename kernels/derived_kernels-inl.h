@@ -118,7 +118,7 @@ struct PairPlane {
 template <class Distance>
 HWY_INLINE void AddPairChunk(const PairPlane& plane, size_t group, size_t end,
                              const Deriver& deriver, const Distance& distance, ByteVec* last_carry,
-                             int32_t* sums, int32_t* derived_sums) {
+                             RowSums& sums, RowSums& derived_sums) {
   constexpr size_t kLanes = hn::MaxLanes(Bytes()), kVectorsPerGroup = 64 / kLanes;
   constexpr size_t kOctetGroups = kOctetVectors / kVectorsPerGroup, kHalf = kOctetVectors / 2;
   EntrySums stored, derived;
@@ -167,11 +167,8 @@ HWY_INLINE void AddPairChunk(const PairPlane& plane, size_t group, size_t end,
 
 template <class Distance>
 HWY_INLINE void SumPair(const PairPlane& plane, const Deriver& deriver, const Distance& distance,
-                        ByteVec* carry, int32_t* sums, int32_t* derived_sums) {
+                        ByteVec* carry, RowSums& sums, RowSums& derived_sums) {
   const size_t groups = Groups(plane.bytes);
-  const int32_t bias = SumBias(groups);
-  std::fill(sums, sums + kTileRows, bias);
-  std::fill(derived_sums, derived_sums + kTileRows, bias);
   for (size_t g = 0; g < groups; g += EntrySums::kMostGroups) {
     AddPairChunk(plane, g, std::min(groups, g + EntrySums::kMostGroups), deriver, distance, carry,
                  sums, derived_sums);
@@ -192,12 +189,13 @@ HWY_INLINE void DerivedTokenTiles(const TokenArgs& args, const Deriver& deriver,
           args.bits + (first + tile) * args.tile_stride + segment.first_byte * kTileRows,
           segment.bytes, args.tables + args.table_offsets[s],
           args.tables + args.table_offsets[s + 1]};
-      HWY_ALIGN int32_t sums[kTileRows], derived_sums[kTileRows];
+      const int32_t bias = SumBias(Groups(segment.bytes));
+      RowSums sums(bias), derived_sums(bias);
       SumPair(
           plane, deriver, [&](size_t g) { return fetch.Of(g, tile); }, &carries[tile], sums,
           derived_sums);
-      AccumulateRows(sums, args.scales[s], acc + tile * kTileRows);
-      AccumulateRows(derived_sums, args.scales[s + 1], acc + tile * kTileRows);
+      sums.Accumulate(args.scales[s], acc + tile * kTileRows);
+      derived_sums.Accumulate(args.scales[s + 1], acc + tile * kTileRows);
     }
   }
 }

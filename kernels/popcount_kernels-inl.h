@@ -35,11 +35,11 @@ struct ByteSums {
     all = hn::Add(all, words);
     odd = hn::Add(odd, hn::ShiftRight<8>(words));
   }
-  HWY_INLINE void AddTo(int32_t* sums) const {
+  HWY_INLINE void AddTo(RowSums& sums) const {
     const auto even_rows = FoldBlocks(Words(), hn::Sub(all, hn::ShiftLeft<8>(odd)));
     const auto odd_rows = FoldBlocks(Words(), odd);
-    AddRows(Rows(), hn::InterleaveLower(RowWords(), even_rows, odd_rows),
-            hn::InterleaveUpper(RowWords(), even_rows, odd_rows), sums);
+    sums.Add(hn::InterleaveLower(RowWords(), even_rows, odd_rows),
+             hn::InterleaveUpper(RowWords(), even_rows, odd_rows));
   }
 };
 
@@ -59,12 +59,13 @@ void MaskedSums(const uint8_t* bits, const SpreadPlanes& planes, int32_t* sums) 
     low_sums.Add(low);
     high_sums.Add(hn::Add(high, hn::Set(d, uint8_t{64})));
   }
-  HWY_ALIGN int32_t high_rows[kTileRows] = {};
-  std::fill(sums, sums + kTileRows, 0);
-  low_sums.AddTo(sums);
+  RowSums low_rows(0), high_rows(-static_cast<int32_t>(64 * planes.padded_bytes()));
+  low_sums.AddTo(low_rows);
   high_sums.AddTo(high_rows);
-  const int32_t bias = static_cast<int32_t>(64 * planes.padded_bytes());
-  for (size_t r = 0; r < kTileRows; ++r) sums[r] += 16 * (high_rows[r] - bias);
+  HWY_ALIGN int32_t high[kTileRows];
+  low_rows.Store(sums);
+  high_rows.Store(high);
+  for (size_t r = 0; r < kTileRows; ++r) sums[r] += 16 * high[r];
 }
 
 void PopcountSegment(const SegmentArgs& args) { PopcountTiles(args, MaskedSums); }

@@ -115,32 +115,6 @@ HWY_INLINE void AddOctet(const uint8_t* bits, const uint8_t* tables, size_t vect
   }
 }
 
-// Sums of biased entries over up to EntrySums::kMostGroups groups from `group` on, kTiles tiles
-// with the same tables.
-template <class Step, size_t kTiles, class Fetch>
-HWY_INLINE void AddChunk(const uint8_t* bits, size_t tile_stride, const uint8_t* tables,
-                         size_t group, size_t groups, const Fetch& fetch, int32_t* sums) {
-  constexpr size_t kVectorsPerGroup = 64 / hn::MaxLanes(Bytes());
-  constexpr size_t kOctetGroups = kOctetVectors / kVectorsPerGroup;
-  EntrySums chunk[kTiles];
-  size_t g = 0;
-  for (; g + kOctetGroups <= groups; g += kOctetGroups) {
-    for (size_t tile = 0; tile < kTiles; ++tile) {
-      const uint8_t* at = bits + tile * tile_stride + g * 64;
-      const size_t distance = fetch.Of(group + g, tile);
-      for (size_t i = 0; i < kOctetGroups; ++i) FetchLine<Fetch::kCache>(at + i * 64, distance);
-      AddOctet<Step>(at, tables + g * Step::kGroupBytes, kOctetVectors, chunk[tile]);
-    }
-  }
-  for (; g < groups; ++g) {
-    for (size_t tile = 0; tile < kTiles; ++tile) {
-      AddOctet<Step>(bits + tile * tile_stride + g * 64, tables + g * Step::kGroupBytes,
-                     kVectorsPerGroup, chunk[tile]);
-    }
-  }
-  for (size_t tile = 0; tile < kTiles; ++tile) chunk[tile].AddTo(sums + tile * kTileRows);
-}
-
 // A segment of one plane, of some tiles.
 template <class Fetch>
 struct Plane {
@@ -151,32 +125,69 @@ struct Plane {
   Fetch fetch;
 };
 
+// p, of which a compiler with 16 registers then knows nothing. Else it keeps one tile's tables for
+// the next tile and has none left for the sums; to load tables again costs less.
+HWY_INLINE const uint8_t* Forgotten(const uint8_t* p) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_AVX3 && defined(__GNUC__)
+  asm volatile("" : "+r"(p));
+#endif
+  return p;
+}
+
+// Sums of biased entries, of kTiles tiles with the same tables: groups [g, end), at most
+// EntrySums::kMostGroups.
 template <class Step, size_t kTiles, class Fetch>
-HWY_INLINE void SumPlane(const Plane<Fetch>& plane, int32_t* sums) {
+HWY_INLINE void SumChunk(const Plane<Fetch>& plane, size_t g, size_t end, RowSums* sums) {
+  constexpr size_t kVectorsPerGroup = 64 / hn::MaxLanes(Bytes());
+  constexpr size_t kOctetGroups = kOctetVectors / kVectorsPerGroup;
+  EntrySums chunk[kTiles];
+  const auto add = [&](size_t tile, size_t vectors) HWY_ATTR {
+    AddOctet<Step>(plane.bits + tile * plane.tile_stride + g * 64,
+                   Forgotten(plane.tables + g * Step::kGroupBytes), vectors, chunk[tile]);
+  };
+  const auto add_octets = [&](size_t until, const auto& distance) HWY_ATTR {
+    for (; g + kOctetGroups <= until; g += kOctetGroups) {
+      HWY_UNROLL(2)
+      for (size_t tile = 0; tile < kTiles; ++tile) {
+        const uint8_t* at = plane.bits + tile * plane.tile_stride + g * 64;
+        FetchLines<Fetch::kCache>(at, kOctetGroups * 64, distance(tile));
+        add(tile, kOctetVectors);
+      }
+    }
+  };
+  add_octets(std::min(plane.fetch.SteadyGroups(), end),
+             [&](size_t tile) { return plane.fetch.Steady(tile); });
+  if constexpr (Fetch::kChanges) {
+    add_octets(end, [&](size_t tile) { return plane.fetch.Of(g, tile); });
+  }
+  for (; g < end; ++g) {
+    for (size_t tile = 0; tile < kTiles; ++tile) add(tile, kVectorsPerGroup);
+  }
+  for (size_t tile = 0; tile < kTiles; ++tile) chunk[tile].AddTo(sums[tile]);
+}
+
+template <class Step, size_t kTiles, class Fetch>
+HWY_INLINE void SumPlane(const Plane<Fetch>& plane, RowSums* sums) {
   const size_t groups = Groups(plane.bytes);
-  const int32_t bias = SumBias(groups);
-  std::fill(sums, sums + kTiles * kTileRows, bias);
+  for (size_t tile = 0; tile < kTiles; ++tile) sums[tile] = RowSums(SumBias(groups));
   for (size_t g = 0; g < groups; g += EntrySums::kMostGroups) {
-    AddChunk<Step, kTiles>(plane.bits + g * 64, plane.tile_stride,
-                           plane.tables + g * Step::kGroupBytes, g,
-                           std::min(EntrySums::kMostGroups, groups - g), plane.fetch, sums);
+    SumChunk<Step, kTiles>(plane, g, std::min(groups, g + EntrySums::kMostGroups), sums);
   }
 }
 
 // acc[r] += scale * sums, of kTiles tiles; of both planes, if there are two, plane_stride apart.
 template <class Step, size_t kTiles, class Fetch>
-HWY_INLINE void AddPlanes(Plane<Fetch> plane, size_t plane_stride, float scale, float* acc) {
-  HWY_ALIGN int32_t sums[kTiles * kTileRows];
+HWY_INLINE void AddPlanes(const Plane<Fetch>& plane, size_t plane_stride, float scale, float* acc) {
+  RowSums sums[kTiles];
   SumPlane<Step, kTiles>(plane, sums);
   if (plane_stride != 0) {
-    plane.bits += plane_stride;
-    HWY_ALIGN int32_t minus[kTiles * kTileRows];
-    SumPlane<Step, kTiles>(plane, minus);
-    for (size_t i = 0; i < kTiles * kTileRows; ++i) sums[i] -= minus[i];
+    RowSums minus[kTiles];
+    SumPlane<Step, kTiles>(Plane<Fetch>{plane.bits + plane_stride, plane.tile_stride, plane.bytes,
+                                        plane.tables, plane.fetch},
+                           minus);
+    for (size_t tile = 0; tile < kTiles; ++tile) sums[tile].Subtract(minus[tile]);
   }
-  for (size_t i = 0; i < kTiles * kTileRows; i += kTileRows) {
-    AccumulateRows(sums + i, scale, acc + i);
-  }
+  for (size_t tile = 0; tile < kTiles; ++tile) sums[tile].Accumulate(scale, acc + tile * kTileRows);
 }
 
 template <class Step, size_t kTiles>

@@ -115,7 +115,7 @@ struct TokenArgs {
 
   // For segment s of the tiles from `tile` on.
   template <size_t kTiles>
-  FetchTiles<kTiles> Fetch(size_t tile, size_t s) const {
+  HWY_INLINE FetchTiles<kTiles> Fetch(size_t tile, size_t s) const {
     FetchTiles<kTiles> fetch;
     const size_t plane_bytes = row_bytes * kTileRows;
     fetch.ahead = std::min(fetch.kFarthest, plane_bytes);

@@ -38,33 +38,59 @@ HWY_INLINE auto FoldBlocks(D d, V v) {
   }
 }
 
-// sums[r] += the 16-bit sums of rows 0-7 and 8-15. sums: 16, aligned.
-template <class D>
-HWY_INLINE void AddRows(D rows, hn::Vec<RowWords> first, hn::Vec<RowWords> second, int32_t* sums) {
-  const auto add = [&](size_t r, auto words) HWY_ATTR {
-    hn::Store(hn::Add(hn::Load(rows, sums + r), hn::PromoteTo(rows, words)), rows, sums + r);
-  };
-  if constexpr (hn::MaxLanes(rows) == 8) {
-    add(0, first);
-    add(8, second);
-  } else {
-    const hn::Half<RowWords> half;
-    add(0, hn::LowerHalf(half, first));
-    add(4, hn::UpperHalf(half, first));
-    add(8, hn::LowerHalf(half, second));
-    add(12, hn::UpperHalf(half, second));
+// 32-bit sums of a tile's 16 rows.
+class RowSums {
+ public:
+  HWY_INLINE RowSums() : RowSums(0) {}
+  // Each begins with `first`.
+  explicit HWY_INLINE RowSums(int32_t first) {
+    for (RowVec& v : sums_) v = hn::Set(Rows(), first);
   }
-}
 
-// AccumulateTile, for sums at an aligned address.
-HWY_INLINE void AccumulateRows(const int32_t* sums, float scale, float* acc) {
-  const Rows rows;
-  const hn::RebindToFloat<Rows> d;
-  for (size_t r = 0; r < 16; r += hn::Lanes(rows)) {
-    const auto product = hn::Mul(hn::Set(d, scale), hn::ConvertTo(d, hn::Load(rows, sums + r)));
-    hn::StoreU(hn::Add(hn::LoadU(d, acc + r), product), d, acc + r);
+  // 16-bit sums of rows 0-7 and 8-15.
+  HWY_INLINE void Add(hn::Vec<RowWords> first, hn::Vec<RowWords> second) {
+    if constexpr (kVectors == 2) {
+      AddPart(0, first);
+      AddPart(1, second);
+    } else {
+      const hn::Half<RowWords> half;
+      AddPart(0, hn::LowerHalf(half, first));
+      AddPart(1, hn::UpperHalf(half, first));
+      AddPart(2, hn::LowerHalf(half, second));
+      AddPart(3, hn::UpperHalf(half, second));
+    }
   }
-}
+  HWY_INLINE void Subtract(const RowSums& other) {
+    for (size_t i = 0; i < kVectors; ++i) sums_[i] = hn::Sub(sums_[i], other.sums_[i]);
+  }
+
+  // AccumulateTile.
+  HWY_INLINE void Accumulate(float scale, float* acc) const {
+    const hn::RebindToFloat<Rows> d;
+    for (const RowVec& v : sums_) {
+      hn::StoreU(hn::Add(hn::LoadU(d, acc), hn::Mul(hn::Set(d, scale), hn::ConvertTo(d, v))), d,
+                 acc);
+      acc += hn::Lanes(d);
+    }
+  }
+  HWY_INLINE void Store(int32_t* sums) const {
+    for (const RowVec& v : sums_) {
+      hn::StoreU(v, Rows(), sums);
+      sums += hn::Lanes(Rows());
+    }
+  }
+
+ private:
+  using RowVec = hn::Vec<Rows>;
+  static constexpr size_t kVectors = 16 / hn::MaxLanes(Rows());
+
+  template <class V>
+  HWY_INLINE void AddPart(size_t i, V words) {
+    sums_[i % kVectors] = hn::Add(sums_[i % kVectors], hn::PromoteTo(Rows(), words));
+  }
+
+  RowVec sums_[kVectors];
+};
 
 #if HWY_TARGET == HWY_NEON
 
@@ -84,7 +110,7 @@ class EntrySums {
     }
   }
 
-  HWY_INLINE void AddTo(int32_t* sums) const { AddRows(Rows(), first_, second_, sums); }
+  HWY_INLINE void AddTo(RowSums& sums) const { sums.Add(first_, second_); }
 
  private:
   WordVec first_, second_;
@@ -120,12 +146,12 @@ class EntrySums {
     odd_ = hn::Add(odd_, hn::ShiftRight<8>(average));
   }
 
-  HWY_INLINE void AddTo(int32_t* sums) const {
+  HWY_INLINE void AddTo(RowSums& sums) const {
     const WordVec low = hn::BitCast(Words(), low_);
     const auto even = FoldBlocks(Words(), Exact(hn::Sub(all_, hn::ShiftLeft<8>(odd_)), low));
     const auto odd = FoldBlocks(Words(), Exact(odd_, hn::ShiftRight<8>(low)));
-    AddRows(Rows(), hn::InterleaveLower(RowWords(), even, odd),
-            hn::InterleaveUpper(RowWords(), even, odd), sums);
+    sums.Add(hn::InterleaveLower(RowWords(), even, odd),
+             hn::InterleaveUpper(RowWords(), even, odd));
   }
 
  private:
