@@ -26,6 +26,14 @@ bool HasVbmi() {
 #endif
 }
 
+bool HasGfni() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("gfni");
+#else
+  return false;
+#endif
+}
+
 std::vector<Target> ListTargets() {
   std::vector<Target> targets;
   const int64_t fallbacks = HWY_SCALAR | HWY_EMU128;
@@ -36,6 +44,7 @@ std::vector<Target> ListTargets() {
       if (TileUnitGranted()) targets.push_back({"AVX3_AMX", bit, Extension::kAmx});
       targets.push_back({"AVX3_VBMI", bit, Extension::kVbmi});
     }
+    if (name == "AVX2" && HasGfni()) targets.push_back({"AVX2_GFNI", bit, Extension::kGfni});
     targets.push_back({name, bit, Extension::kNone});
   }
   targets.push_back({"SCALAR", 0, Extension::kReference});

@@ -12,7 +12,7 @@ namespace sdq::kernels {
 // Names of the targets that this machine can run, best first, e.g. {"AVX3", "AVX2", "SSE4",
 // "SSSE3", "SCALAR"}. "SCALAR" is always last: the plain reference code, the oracle of the tests.
 // Extensions that Highway lacks have names of their own, before the target they extend (e.g.
-// "AVX3_VBMI", and before it "AVX3_AMX").
+// "AVX3_VBMI", and before it "AVX3_AMX"; "AVX2_GFNI").
 std::vector<std::string> AvailableTargets();
 
 // The target in use. The environment variable SDQ_TARGET forces one by name when the program
@@ -25,7 +25,7 @@ bool ForceTarget(std::string_view name);
 
 // For the kernels: code beyond what Highway chooses. kReference is the target "SCALAR".
 // kAmx has all that kVbmi has.
-enum class Extension { kNone, kReference, kVbmi, kAmx };
+enum class Extension { kNone, kReference, kGfni, kVbmi, kAmx };
 Extension ActiveExtension();
 inline bool HasExtension(Extension wanted) {
   const Extension active = ActiveExtension();

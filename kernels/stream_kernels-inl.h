@@ -10,6 +10,7 @@
 
 #include "hwy/highway.h"
 #include "kernels/derived_kernels-inl.h"
+#include "kernels/gfni_kernels-inl.h"
 #include "kernels/popcount_kernels-inl.h"
 #include "kernels/reference.h"
 #include "kernels/stream_kernels.h"
@@ -239,15 +240,20 @@ void NibbleToken(const TokenArgs& args) { RunToken<NibbleStep>(args); }
 void TritToken(const TokenArgs& args) { RunToken<TritStep>(args); }
 
 const StreamKernels* StreamTable() {
-  static constexpr StreamKernels kernels = {.nibbles = NibbleSegment,
-                                            .trits = TritSegment,
-                                            .popcount = PopcountSegment,
-                                            .popcount_trits = PopcountTritSegment,
-                                            .derive = Derive,
-                                            .nibble_token = NibbleToken,
-                                            .trit_token = TritToken,
-                                            .derived_token = DerivedToken,
-                                            .token_tiles = 2};
+  static constexpr StreamKernels kernels = {
+    .nibbles = NibbleSegment,
+    .trits = TritSegment,
+    .popcount = PopcountSegment,
+    .popcount_trits = PopcountTritSegment,
+    .derive = Derive,
+    .nibble_token = NibbleToken,
+    .trit_token = TritToken,
+    .derived_token = DerivedToken,
+#if HWY_TARGET == HWY_AVX2
+    .derived_token_gfni = DerivedTokenGfni,
+#endif
+    .token_tiles = 2
+  };
   return &kernels;
 }
 

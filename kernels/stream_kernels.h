@@ -145,8 +145,9 @@ struct StreamKernels {
   // The same tables. All null: segment by segment, deriving what is derived.
   TokenKernel nibble_token = nullptr;
   TokenKernel trit_token = nullptr;
-  TokenKernel derived_token = nullptr;  // binary with derived samples
-  size_t token_tiles = 0;               // that these read together, at most kMostTokenTiles
+  TokenKernel derived_token = nullptr;       // binary with derived samples
+  TokenKernel derived_token_gfni = nullptr;  // AVX2: the same with GFNI
+  size_t token_tiles = 0;                    // that these read together, at most kMostTokenTiles
   // What `trits` expects of its tables; null: nothing.
   TableArrangement arrange_trits = nullptr;
   // Tables, binary, kLeastTileTokens to kMostTileTokens tokens, on a unit that multiplies tiles;
