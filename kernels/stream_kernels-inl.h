@@ -230,8 +230,8 @@ HWY_INLINE void TokenTiles(const TokenArgs& args, size_t tile) {
 template <class Step>
 HWY_INLINE void RunToken(const TokenArgs& args) {
   size_t tile = 0;
-  for (; tile + 2 <= args.tiles; tile += 2) TokenTiles<Step, 2>(args, tile);
-  if (tile < args.tiles) TokenTiles<Step, 1>(args, tile);
+  for (; tile + 4 <= args.tiles; tile += 4) TokenTiles<Step, 4>(args, tile);
+  for (; tile < args.tiles; ++tile) TokenTiles<Step, 1>(args, tile);
 }
 
 void NibbleSegment(const SegmentArgs& args) { RunSegment<NibbleStep>(args); }
@@ -246,13 +246,12 @@ const StreamKernels* StreamTable() {
     .popcount = PopcountSegment,
     .popcount_trits = PopcountTritSegment,
     .derive = Derive,
-    .nibble_token = NibbleToken,
-    .trit_token = TritToken,
-    .derived_token = DerivedToken,
+    .nibble_token = {NibbleToken, 4},
+    .trit_token = {TritToken, 4},
+    .derived_token = {DerivedToken, 2},
 #if HWY_TARGET == HWY_AVX2
-    .derived_token_gfni = DerivedTokenGfni,
+    .derived_token_gfni = {DerivedTokenGfni, 2},
 #endif
-    .token_tiles = 2
   };
   return &kernels;
 }

@@ -34,7 +34,6 @@ StreamKernels ActiveStreamKernels() {
     }
     kernels.nibble_token = VbmiNibbleToken();
     kernels.trit_token = VbmiTritToken();
-    kernels.token_tiles = kVbmiTokenTiles;
   }
   if (HasExtension(Extension::kAmx)) {
     kernels.tile_nibbles = AmxNibbles();
@@ -56,8 +55,8 @@ TableProduct TableProductOf(Packing packing, size_t tokens, TableForm form) {
 
 TokenProduct TokenProductOf(Packing packing, bool derived) {
   const StreamKernels kernels = ActiveStreamKernels();
-  if (packing == Packing::kTernaryPacked) return {kernels.trit_token, kernels.token_tiles};
-  return {derived ? kernels.derived_token : kernels.nibble_token, kernels.token_tiles};
+  if (packing == Packing::kTernaryPacked) return kernels.trit_token;
+  return derived ? kernels.derived_token : kernels.nibble_token;
 }
 
 }  // namespace sdq::kernels

@@ -133,6 +133,12 @@ struct TokenArgs {
 
 using TokenKernel = void (*)(const TokenArgs& args);
 
+// How many tiles it reads together, at most kMostTokenTiles.
+struct TokenProduct {
+  TokenKernel kernel = nullptr;
+  size_t tiles = 0;
+};
+
 // From the order of a segment's tables in kernels/README.md to a kernel's own, in place.
 using TableArrangement = void (*)(size_t groups, uint8_t* tables);
 
@@ -142,12 +148,11 @@ struct StreamKernels {
   SegmentKernel popcount;        // bit-planes, binary or two planes
   SegmentKernel popcount_trits;  // bit-planes, packed trits
   DeriveKernel derive;           // binary
-  // The same tables. All null: segment by segment, deriving what is derived.
-  TokenKernel nibble_token = nullptr;
-  TokenKernel trit_token = nullptr;
-  TokenKernel derived_token = nullptr;       // binary with derived samples
-  TokenKernel derived_token_gfni = nullptr;  // AVX2: the same with GFNI
-  size_t token_tiles = 0;                    // that these read together, at most kMostTokenTiles
+  // The same tables. No kernels: segment by segment, deriving what is derived.
+  TokenProduct nibble_token = {};
+  TokenProduct trit_token = {};
+  TokenProduct derived_token = {};       // binary with derived samples
+  TokenProduct derived_token_gfni = {};  // AVX2: the same with GFNI
   // What `trits` expects of its tables; null: nothing.
   TableArrangement arrange_trits = nullptr;
   // Tables, binary, kLeastTileTokens to kMostTileTokens tokens, on a unit that multiplies tiles;
@@ -168,24 +173,18 @@ struct TableProduct {
   TableArrangement arrange;
 };
 TableProduct TableProductOf(Packing packing, size_t tokens, TableForm form);
-// How it multiplies one token's look-up tables, and how many tiles it reads together; the kernel
-// may be null.
-struct TokenProduct {
-  TokenKernel kernel;
-  size_t tiles;
-};
+// How it multiplies one token's look-up tables; there may be no kernel.
 TokenProduct TokenProductOf(Packing packing, bool derived);
 
 // Table kernels with AVX-512 VBMI and VNNI (stream_kernels_vbmi.cc); x86-64 only.
 SegmentKernel VbmiNibbles();
 SegmentKernel VbmiTrits();
 TableArrangement VbmiArrangeTrits();
-// Null without GFNI, which the first processors with VBMI lack.
+// None without GFNI, which the first processors with VBMI lack.
 DeriveKernel VbmiDerive();
-TokenKernel VbmiDerivedToken();
-TokenKernel VbmiNibbleToken();
-TokenKernel VbmiTritToken();
-inline constexpr size_t kVbmiTokenTiles = 4;
+TokenProduct VbmiDerivedToken();
+TokenProduct VbmiNibbleToken();
+TokenProduct VbmiTritToken();
 
 // On the tile unit (stream_kernels_amx.cc); needs TileUnitGranted(), x86-64 only.
 SegmentKernel AmxNibbles();

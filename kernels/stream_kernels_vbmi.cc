@@ -267,6 +267,8 @@ SDQ_VBMI_INLINE void RunToken(const TokenArgs& args) {
   for (; tile < args.tiles; ++tile) TokenTiles<Step, 1>(c, args, tile);
 }
 
+constexpr size_t kTokenTiles = 4;
+
 SDQ_VBMI_ATTR void NibbleToken(const TokenArgs& args) { RunToken<NibbleStep>(args); }
 SDQ_VBMI_ATTR void TritToken(const TokenArgs& args) { RunToken<TritStep>(args); }
 SDQ_VBMI_ATTR void NibbleSegment(const SegmentArgs& args) { RunSegment<NibbleStep>(args); }
@@ -389,9 +391,11 @@ bool HasGfni() { return __builtin_cpu_supports("gfni") && __builtin_cpu_supports
 }  // namespace
 
 DeriveKernel VbmiDerive() { return HasGfni() ? DeriveBytes : nullptr; }
-TokenKernel VbmiDerivedToken() { return HasGfni() ? DerivedToken : nullptr; }
-TokenKernel VbmiNibbleToken() { return NibbleToken; }
-TokenKernel VbmiTritToken() { return TritToken; }
+TokenProduct VbmiDerivedToken() {
+  return HasGfni() ? TokenProduct{DerivedToken, kTokenTiles} : TokenProduct();
+}
+TokenProduct VbmiNibbleToken() { return {NibbleToken, kTokenTiles}; }
+TokenProduct VbmiTritToken() { return {TritToken, kTokenTiles}; }
 SegmentKernel VbmiNibbles() { return NibbleSegment; }
 SegmentKernel VbmiTrits() { return TritSegment; }
 TableArrangement VbmiArrangeTrits() { return ArrangeTrits; }

@@ -42,7 +42,7 @@ struct Work {
   SegmentKernel StreamKernels::*kernel;
   Packing packing;
   size_t tiles, tokens;
-  TokenKernel StreamKernels::*token = nullptr;  // instead, if the target has it
+  TokenProduct StreamKernels::*token = nullptr;  // instead, if the target has it
 };
 
 constexpr std::array<Work, 4> kWorks = {{
@@ -83,7 +83,7 @@ class SegmentProduct {
     args_.acc = acc_.data();
     // Fetches what is there already, with the instructions that decode spends on it.
     args_.fetch_ahead = 64;
-    if (work.token != nullptr) token_ = ActiveStreamKernels().*work.token;
+    if (work.token != nullptr) token_ = (ActiveStreamKernels().*work.token).kernel;
     segments_[0].bytes = segments_[1].bytes = static_cast<uint32_t>(args_.bytes);
     token_args_.bits = args_.bits;
     token_args_.tile_stride = args_.tile_stride;
@@ -146,7 +146,7 @@ class SegmentProduct {
 // A segment and the one of its derived samples, as decode takes them.
 class DerivedProduct {
  public:
-  DerivedProduct() : kernel_(ActiveStreamKernels().derived_token), stored_(kWorks[0]) {}
+  DerivedProduct() : kernel_(ActiveStreamKernels().derived_token.kernel), stored_(kWorks[0]) {}
 
   void Run() const { stored_.RunWithDerived(kernel_, maps_); }
   const void* kernel_address() const { return reinterpret_cast<const void*>(kernel_); }
