@@ -182,10 +182,10 @@ HWY_INLINE void AddPlanes(const Plane<Fetch>& plane, size_t plane_stride, float 
   RowSums sums[kTiles];
   SumPlane<Step, kTiles>(plane, sums);
   if (plane_stride != 0) {
+    Plane<Fetch> minus_plane = plane;
+    minus_plane.bits += plane_stride;
     RowSums minus[kTiles];
-    SumPlane<Step, kTiles>(Plane<Fetch>{plane.bits + plane_stride, plane.tile_stride, plane.bytes,
-                                        plane.tables, plane.fetch},
-                           minus);
+    SumPlane<Step, kTiles>(minus_plane, minus);
     for (size_t tile = 0; tile < kTiles; ++tile) sums[tile].Subtract(minus[tile]);
   }
   for (size_t tile = 0; tile < kTiles; ++tile) sums[tile].Accumulate(scale, acc + tile * kTileRows);

@@ -86,7 +86,7 @@ class RowSums {
 
   template <class V>
   HWY_INLINE void AddPart(size_t i, V words) {
-    sums_[i % kVectors] = hn::Add(sums_[i % kVectors], hn::PromoteTo(Rows(), words));
+    sums_[i] = hn::Add(sums_[i], hn::PromoteTo(Rows(), words));
   }
 
   RowVec sums_[kVectors];
