@@ -113,6 +113,24 @@ struct PairPlane {
   const uint8_t* derived_tables;
 };
 
+// Segment s of the stored bits and the one of its derived samples, of one tile.
+struct PairProduct {
+  HWY_INLINE PairProduct(const TokenArgs& args, size_t s, size_t tile)
+      : plane{args.bits + tile * args.tile_stride + args.segments[s].first_byte * kTileRows,
+              args.segments[s].bytes, args.tables + args.table_offsets[s],
+              args.tables + args.table_offsets[s + 1]},
+        sums(SumBias(Groups(plane.bytes))),
+        derived_sums(SumBias(Groups(plane.bytes))) {}
+
+  HWY_INLINE void Accumulate(const TokenArgs& args, size_t s, float* acc) const {
+    sums.Accumulate(args.scales[s], acc);
+    derived_sums.Accumulate(args.scales[s + 1], acc);
+  }
+
+  PairPlane plane;
+  RowSums sums, derived_sums;
+};
+
 // Groups up to `end`, at most EntrySums::kMostGroups. One tile, since registers hold no more.
 // last_carry: Deriver::Next's, of the bytes before these.
 template <class Distance>
@@ -148,10 +166,7 @@ HWY_INLINE void AddPairChunk(const PairPlane& plane, size_t group, size_t end,
     }
   };
   for (; group + kOctetGroups <= end; group += kOctetGroups) {
-    const size_t ahead = distance(group);
-    for (size_t i = 0; i < kOctetGroups; ++i) {
-      FetchLine<1>(plane.bits + (group + i) * 64, ahead);
-    }
+    FetchLines<1>(plane.bits + group * 64, kOctetGroups * 64, distance(group));
     add_half(group, 0, kHalf);
     add_half(group, kHalf, kHalf);
   }
@@ -182,20 +197,13 @@ HWY_INLINE void DerivedTokenTiles(const TokenArgs& args, const Deriver& deriver,
   ByteVec carries[kTiles];
   for (ByteVec& carry : carries) carry = hn::Zero(Bytes());
   for (size_t s = 0; s < args.segments.size(); s += 2) {
-    const Segment& segment = args.segments[s];
     const FetchTiles<kTiles> fetch = args.Fetch<kTiles>(first, s);
     for (size_t tile = 0; tile < kTiles; ++tile) {
-      const PairPlane plane = {
-          args.bits + (first + tile) * args.tile_stride + segment.first_byte * kTileRows,
-          segment.bytes, args.tables + args.table_offsets[s],
-          args.tables + args.table_offsets[s + 1]};
-      const int32_t bias = SumBias(Groups(segment.bytes));
-      RowSums sums(bias), derived_sums(bias);
+      PairProduct pair(args, s, first + tile);
       SumPair(
-          plane, deriver, [&](size_t g) { return fetch.Of(g, tile); }, &carries[tile], sums,
-          derived_sums);
-      sums.Accumulate(args.scales[s], acc + tile * kTileRows);
-      derived_sums.Accumulate(args.scales[s + 1], acc + tile * kTileRows);
+          pair.plane, deriver, [&](size_t g) { return fetch.Of(g, tile); }, &carries[tile],
+          pair.sums, pair.derived_sums);
+      pair.Accumulate(args, s, acc + tile * kTileRows);
     }
   }
 }

@@ -72,7 +72,7 @@ SDQ_GFNI_INLINE void SumPairAffine(const PairPlane& plane, const AffineMaps<kCom
       const uint8_t* at = plane.bits + g * 64;
       const uint8_t* tables = plane.derived_tables + g * kNibbleGroupBytes;
       const __m256i x = load(at), next = load(at + kVectorBytes);
-      // Where the rows begin: zeros, and x's first 16 bytes.
+      // Where the rows begin, zeros and x's first 16 bytes: nothing before the matrix may be read.
       const __m256i before =
           first && g == 0 ? _mm256_permute2x128_si256(x, x, 0x08) : load(at - kTileRows);
       LookUp(tables, maps.OfDerived(x, before), entries);
@@ -108,18 +108,11 @@ SDQ_GFNI_INLINE void AffineTokenTiles(const TokenArgs& args, const AffineMaps<kC
   float* acc = args.acc + first * kTileRows;
   std::fill(acc, acc + kTiles * kTileRows, 0.0f);
   for (size_t s = 0; s < args.segments.size(); s += 2) {
-    const Segment& segment = args.segments[s];
     const FetchTiles<kTiles> fetch = args.Fetch<kTiles>(first, s);
     for (size_t tile = 0; tile < kTiles; ++tile) {
-      const PairPlane plane = {
-          args.bits + (first + tile) * args.tile_stride + segment.first_byte * kTileRows,
-          segment.bytes, args.tables + args.table_offsets[s],
-          args.tables + args.table_offsets[s + 1]};
-      const int32_t bias = SumBias(Groups(segment.bytes));
-      RowSums sums(bias), derived_sums(bias);
-      SumPairAffine(plane, maps, s == 0, fetch, tile, sums, derived_sums);
-      sums.Accumulate(args.scales[s], acc + tile * kTileRows);
-      derived_sums.Accumulate(args.scales[s + 1], acc + tile * kTileRows);
+      PairProduct pair(args, s, first + tile);
+      SumPairAffine(pair.plane, maps, s == 0, fetch, tile, pair.sums, pair.derived_sums);
+      pair.Accumulate(args, s, acc + tile * kTileRows);
     }
   }
 }

@@ -204,7 +204,7 @@ HWY_INLINE void SegmentTiles(const SegmentArgs& args, size_t tile) {
   }
 }
 
-// Pairs of tiles share the loads of their tables.
+// Pairs of tiles share the loads of their tables where there are registers enough.
 template <class Step>
 HWY_INLINE void RunSegment(const SegmentArgs& args) {
   size_t tile = 0;
