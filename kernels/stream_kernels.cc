@@ -28,6 +28,7 @@ StreamKernels ActiveStreamKernels() {
     kernels.nibbles = VbmiNibbles();
     kernels.trits = VbmiTrits();
     kernels.arrange_trits = VbmiArrangeTrits();
+    kernels.most_tokens = kMostSegmentTokens;
     if (VbmiDerive() != nullptr) {
       kernels.derive = VbmiDerive();
       kernels.derived_token = VbmiDerivedToken();
@@ -45,12 +46,14 @@ StreamKernels ActiveStreamKernels() {
 
 TableProduct TableProductOf(Packing packing, size_t tokens, TableForm form) {
   const StreamKernels kernels = ActiveStreamKernels();
-  if (packing == Packing::kTernaryPacked) return {kernels.trits, kernels.arrange_trits};
+  if (packing == Packing::kTernaryPacked) {
+    return {kernels.trits, kernels.arrange_trits, kernels.most_tokens};
+  }
   const bool wanted = form == TableForm::kTiles && tokens >= kLeastTileTokens;
   if (wanted && packing == Packing::kBinary && kernels.tile_nibbles != nullptr) {
-    return {kernels.tile_nibbles, kernels.arrange_tile_nibbles};
+    return {kernels.tile_nibbles, kernels.arrange_tile_nibbles, kMostTileTokens};
   }
-  return {kernels.nibbles, nullptr};
+  return {kernels.nibbles, nullptr, kernels.most_tokens};
 }
 
 TokenProduct TokenProductOf(Packing packing, bool derived) {

@@ -32,6 +32,15 @@ struct SegmentArgs {
   // Distance in bytes (modulo 2^64) from the bits to those of the same shape that the thread reads
   // next, for the kernel to fetch into the second cache while it serves the first tokens. 0 = none.
   size_t fetch_ahead = 0;
+
+  // The tiles from `tile` on.
+  SegmentArgs From(size_t tile) const {
+    SegmentArgs rest = *this;
+    rest.bits += tile * tile_stride;
+    rest.acc += tile * kTileRows;
+    rest.tiles -= tile;
+    return rest;
+  }
 };
 
 using SegmentKernel = void (*)(const SegmentArgs& args);
@@ -153,6 +162,9 @@ struct StreamKernels {
   TokenProduct trit_token = {};
   TokenProduct derived_token = {};       // binary with derived samples
   TokenProduct derived_token_gfni = {};  // AVX2: the same with GFNI
+  // How many tokens `nibbles` and `trits` should get at once, at most kMostSegmentTokens: their
+  // tables of a segment should leave room in the second cache.
+  size_t most_tokens = 32;
   // What `trits` expects of its tables; null: nothing.
   TableArrangement arrange_trits = nullptr;
   // Tables, binary, kLeastTileTokens to kMostTileTokens tokens, on a unit that multiplies tiles;
@@ -162,21 +174,25 @@ struct StreamKernels {
 };
 
 inline constexpr size_t kLeastTileTokens = 16, kMostTileTokens = 32;
+inline constexpr size_t kMostSegmentTokens = 64;
 inline constexpr size_t kMostTokenTiles = 4;
 
 // Of the target in use.
 StreamKernels ActiveStreamKernels();
 
-// How that target multiplies tables of this form, and what this expects of them (or null).
+// How that target multiplies tables of this form, what this expects of them (or null), and of how
+// many tokens at once.
 struct TableProduct {
   SegmentKernel kernel;
   TableArrangement arrange;
+  size_t most_tokens;
 };
 TableProduct TableProductOf(Packing packing, size_t tokens, TableForm form);
 // How it multiplies one token's look-up tables; there may be no kernel.
 TokenProduct TokenProductOf(Packing packing, bool derived);
 
-// Table kernels with AVX-512 VBMI and VNNI (stream_kernels_vbmi.cc); x86-64 only.
+// Table kernels with AVX-512 VBMI and VNNI (stream_kernels_vbmi.cc, derived_kernels_vbmi.cc); x86-64
+// only.
 SegmentKernel VbmiNibbles();
 SegmentKernel VbmiTrits();
 TableArrangement VbmiArrangeTrits();

@@ -14,10 +14,9 @@ namespace sdq::kernels {
 namespace {
 
 // A segment of eight tiles (16 KB) stays in the first cache while the tokens' tables pass by, and
-// the tables of a segment (128 KB) stay in the second one while 32 tiles pass by.
+// the tables of a segment (4 KB for each token) stay in the second one while 32 tiles pass by.
 constexpr size_t kCachedTiles = 8;
 constexpr size_t kBatchTiles = 32;
-constexpr size_t kBatchTokens = kMostTileTokens;
 // What threads share out; and what one token reads together where no kernel takes all segments at
 // once (plain code, bit-planes).
 constexpr size_t kGroupTiles = 4;
@@ -28,6 +27,7 @@ struct Operand {
   size_t token_bytes = 0;
   const size_t* segment_offset = nullptr;  // from the token's start
   SegmentKernel kernel = nullptr;
+  size_t most_tokens = 0;  // for the kernel at once
   DeriveKernel derive = nullptr;
   const DerivedMaps* derived = nullptr;  // null: no derived samples
 
@@ -66,7 +66,7 @@ void RowFactors(const StreamMatrix& w, size_t first, size_t stride, size_t rows,
   if (w.means_f16 != nullptr) Widen(w.means_f16 + first, stride, rows, w.mean_base, means);
 }
 
-// Up to kBatchTiles tiles x kBatchTokens tokens.
+// Up to kBatchTiles tiles x kMostSegmentTokens tokens.
 class TileBatch {
  public:
   TileBatch(const StreamMatrix& w, const StreamLayout& layout, const Operand& operand,
@@ -109,7 +109,7 @@ class TileBatch {
   // A token's sums are not a power of two apart, which would put all tokens' into few sets of the
   // first cache.
   static constexpr size_t kSumStride = kBatchTiles * kTileRows + 16;
-  using Sums = float[kBatchTokens][kSumStride];
+  using Sums = float[kMostSegmentTokens][kSumStride];
 
   void Clear(Sums& sums) const {
     for (size_t t = 0; t < tokens_; ++t) std::fill(sums[t], sums[t] + tiles_ * kTileRows, 0.0f);
@@ -215,7 +215,7 @@ void ProductTiles(const StreamLayout& layout, const Operand& operand, const Stre
                   size_t tokens, size_t begin, size_t end, bool more) {
   const size_t step = tokens == 1 ? kGroupTiles : kBatchTiles;
   // Of about the same size: none is too small for a kernel that suits all tokens together.
-  const size_t batches = (tokens + kBatchTokens - 1) / kBatchTokens;
+  const size_t batches = (tokens + operand.most_tokens - 1) / operand.most_tokens;
   for (size_t tile = begin; tile < end; tile += step) {
     for (size_t batch = 0; batch < batches; ++batch) {
       const size_t token = batch * tokens / batches, next = (batch + 1) * tokens / batches;
@@ -320,10 +320,12 @@ void StreamProducts(std::span<const StreamOutput> outputs, const ActivationMap& 
     return TokenProducts(outputs, map, product, tables);
   }
   const StreamKernels kernels = ActiveStreamKernels();
+  const TableProduct product = TableProductOf(map.spec().packing, tokens, form);
   const Operand operand{.data = tables,
                         .token_bytes = map.table_bytes(),
                         .segment_offset = map.table_offsets().data(),
-                        .kernel = TableProductOf(map.spec().packing, tokens, form).kernel,
+                        .kernel = product.kernel,
+                        .most_tokens = product.most_tokens,
                         .derive = kernels.derive,
                         .derived = map.derived_maps()};
   Products(outputs, map.layout(), operand, tokens);
@@ -349,6 +351,7 @@ void StreamProductPopcount(const StreamMatrix& w, const ActivationMap& map, cons
                         .token_bytes = map.plane_bytes(),
                         .segment_offset = map.plane_offsets().data(),
                         .kernel = packed ? kernels.popcount_trits : kernels.popcount,
+                        .most_tokens = kernels.most_tokens,
                         .derive = kernels.derive,
                         .derived = map.derived_maps()};
   const StreamOutput output{&w, y, y_stride};
