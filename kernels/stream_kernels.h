@@ -191,8 +191,8 @@ TableProduct TableProductOf(Packing packing, size_t tokens, TableForm form);
 // How it multiplies one token's look-up tables; there may be no kernel.
 TokenProduct TokenProductOf(Packing packing, bool derived);
 
-// Table kernels with AVX-512 VBMI and VNNI (stream_kernels_vbmi.cc, derived_kernels_vbmi.cc); x86-64
-// only.
+// Table kernels with AVX-512 VBMI and VNNI (stream_kernels_vbmi.cc, derived_kernels_vbmi.cc);
+// x86-64 only.
 SegmentKernel VbmiNibbles();
 SegmentKernel VbmiTrits();
 TableArrangement VbmiArrangeTrits();
