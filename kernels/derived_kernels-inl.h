@@ -14,7 +14,7 @@
 #include "hwy/highway.h"
 #include "kernels/stream_kernels.h"
 #include "kernels/stream_sums-inl.h"
-#include "kernels/table_layout.h"
+#include "kernels/table_steps-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sdq::kernels::HWY_NAMESPACE {
@@ -98,11 +98,9 @@ void Derive(const DeriveArgs& args) {
 
 // ---- One token's products with stored and derived samples ----
 
-// NibbleStep's entries, from nibbles that are there already.
-HWY_INLINE void LookUp(const uint8_t* tables, const Nibbles& x, ByteVec* entries) {
-  const Bytes d;
-  entries[0] = hn::TableLookupBytes(hn::LoadU(d, tables), x.low);
-  entries[1] = hn::TableLookupBytes(hn::LoadU(d, tables + 64), x.high);
+HWY_INLINE EntryPair LookUp(const uint8_t* tables, const Nibbles& x) {
+  const ByteVec indices[] = {x.low, x.high};
+  return NibbleStep(tables).LookUp(indices);
 }
 
 // The stored bytes of one tile's segment, and the tables of these and of their derived samples.
@@ -137,44 +135,28 @@ template <class Distance>
 HWY_INLINE void AddPairChunk(const PairPlane& plane, size_t group, size_t end,
                              const Deriver& deriver, const Distance& distance, ByteVec* last_carry,
                              RowSums& sums, RowSums& derived_sums) {
-  constexpr size_t kLanes = hn::MaxLanes(Bytes()), kVectorsPerGroup = 64 / kLanes;
-  constexpr size_t kOctetGroups = kOctetVectors / kVectorsPerGroup, kHalf = kOctetVectors / 2;
   EntrySums stored, derived;
   ByteVec carry = *last_carry;
-  // Half an octet from vector `first` of group g on: `vectors` vectors, zeros for what lacks.
-  const auto add_half = [&](size_t g, size_t first, size_t vectors) HWY_ATTR {
-    ByteVec entries[kOctet / 2], derived_entries[kOctet / 2];
-    for (size_t i = 0; i < kHalf; ++i) {
-      ByteVec* pair = entries + 2 * i;
-      ByteVec* derived_pair = derived_entries + 2 * i;
-      if (i < vectors) {
-        const size_t offset = (first + i) * kLanes;
-        const size_t table = (g + offset / 64) * kNibbleGroupBytes + offset % 64;
-        const Nibbles x = NibblesOf(hn::LoadU(Bytes(), plane.bits + g * 64 + offset));
-        LookUp(plane.tables + table, x, pair);
-        LookUp(plane.derived_tables + table, NibblesOf(deriver.Next(x, &carry)), derived_pair);
+  const auto add_octet = [&](size_t vectors) HWY_ATTR {
+    for (size_t position = 0; position < kOctetVectors; ++position) {
+      if (position < vectors) {
+        const size_t table = group * kNibbleGroupBytes + TableOffset<NibbleStep>(position);
+        const uint8_t* bits = plane.bits + group * 64 + position * hn::MaxLanes(Bytes());
+        const Nibbles x = NibblesOf(hn::LoadU(Bytes(), bits));
+        stored.Add(position, LookUp(plane.tables + table, x));
+        derived.Add(position,
+                    LookUp(plane.derived_tables + table, NibblesOf(deriver.Next(x, &carry))));
       } else {
-        pair[0] = pair[1] = derived_pair[0] = derived_pair[1] = hn::Zero(Bytes());
+        stored.AddNone(position);
+        derived.AddNone(position);
       }
-    }
-    if (first == 0) {
-      stored.Begin(entries);
-      derived.Begin(derived_entries);
-    } else {
-      stored.Finish(entries);
-      derived.Finish(derived_entries);
     }
   };
   for (; group + kOctetGroups <= end; group += kOctetGroups) {
     FetchLines<1>(plane.bits + group * 64, kOctetGroups * 64, distance(group));
-    add_half(group, 0, kHalf);
-    add_half(group, kHalf, kHalf);
+    add_octet(kOctetVectors);
   }
-  constexpr size_t kFirstHalf = std::min(kHalf, kVectorsPerGroup);
-  for (; group < end; ++group) {
-    add_half(group, 0, kFirstHalf);
-    add_half(group, kHalf, kVectorsPerGroup - kFirstHalf);
-  }
+  for (; group < end; ++group) add_octet(kGroupVectors);
   *last_carry = carry;
   stored.AddTo(sums);
   derived.AddTo(derived_sums);

@@ -61,40 +61,39 @@ SDQ_GFNI_INLINE void SumPairAffine(const PairPlane& plane, const AffineMaps<kCom
   for (size_t g = 0; g < groups;) {
     const size_t end = std::min(groups, g + EntrySums::kMostGroups);
     EntrySums stored, derived;
-    // The entries of group g, of the stored samples and of the others.
-    const auto entries_of_stored = [&](ByteVec(&entries)[kOctet / 2]) SDQ_GFNI_ATTR {
+    // Entries of group g, of the stored samples and of the others: half an octet from `position`
+    // on.
+    const auto add_stored = [&](size_t position) SDQ_GFNI_ATTR {
       const uint8_t* at = plane.bits + g * 64;
       const uint8_t* tables = plane.tables + g * kNibbleGroupBytes;
-      LookUp(tables, maps.OfStored(load(at)), entries);
-      LookUp(tables + kVectorBytes, maps.OfStored(load(at + kVectorBytes)), entries + 2);
+      stored.Add(position, LookUp(tables, maps.OfStored(load(at))));
+      stored.Add(position + 1,
+                 LookUp(tables + kVectorBytes, maps.OfStored(load(at + kVectorBytes))));
     };
-    const auto entries_of_derived = [&](ByteVec(&entries)[kOctet / 2]) SDQ_GFNI_ATTR {
+    const auto add_derived = [&](size_t position) SDQ_GFNI_ATTR {
       const uint8_t* at = plane.bits + g * 64;
       const uint8_t* tables = plane.derived_tables + g * kNibbleGroupBytes;
       const __m256i x = load(at), next = load(at + kVectorBytes);
       // Where the rows begin, zeros and x's first 16 bytes: nothing before the matrix may be read.
       const __m256i before =
           first && g == 0 ? _mm256_permute2x128_si256(x, x, 0x08) : load(at - kTileRows);
-      LookUp(tables, maps.OfDerived(x, before), entries);
-      LookUp(tables + kVectorBytes, maps.OfDerived(next, load(at + kTileRows)), entries + 2);
+      derived.Add(position, LookUp(tables, maps.OfDerived(x, before)));
+      derived.Add(position + 1,
+                  LookUp(tables + kVectorBytes, maps.OfDerived(next, load(at + kTileRows))));
     };
     while (g < end) {
       FetchLines<1>(plane.bits + g * 64, 2 * 64, fetch.Of(g, tile));
-      ByteVec entries[kOctet / 2];
-      entries_of_stored(entries);
-      stored.Begin(entries);
-      entries_of_derived(entries);
-      derived.Begin(entries);
+      add_stored(0);
+      add_derived(0);
       if (++g < end) {
-        entries_of_stored(entries);
-        stored.Finish(entries);
-        entries_of_derived(entries);
-        derived.Finish(entries);
+        add_stored(2);
+        add_derived(2);
         ++g;
       } else {
-        for (ByteVec& none : entries) none = hn::Zero(Bytes());
-        stored.Finish(entries);
-        derived.Finish(entries);
+        for (EntrySums* sum : {&stored, &derived}) {
+          sum->AddNone(2);
+          sum->AddNone(3);
+        }
       }
     }
     stored.AddTo(sums);

@@ -23,7 +23,13 @@ using WordVec = hn::Vec<Words>;
 using RowWords = hn::CappedTag<uint16_t, 8>;  // one block: eight rows
 using Rows = hn::CappedTag<int32_t, 8>;       // divides the 16 rows of a tile
 
-// Vectors of entries that are added together, and the bits' vectors that give them.
+// The entries that a vector of bits chooses: two of each byte.
+struct EntryPair {
+  ByteVec first, second;
+};
+
+// Vectors of entries that are added together, an octet, and the bits' vectors that give them: its
+// positions.
 inline constexpr size_t kOctet = 8;
 inline constexpr size_t kOctetVectors = kOctet / 2;
 
@@ -92,6 +98,15 @@ class RowSums {
   RowVec sums_[kVectors];
 };
 
+// v, of which the compiler then knows nothing: neither in which other order it could be summed, nor
+// from where it could be loaded again.
+HWY_INLINE ByteVec Unknown(ByteVec v) {
+#if HWY_ARCH_X86 && defined(__GNUC__)
+  asm("" : "+x"(v.raw));
+#endif
+  return v;
+}
+
 #if HWY_TARGET == HWY_NEON
 
 // NEON adds bytes to words in one instruction, half a vector at a time.
@@ -102,13 +117,13 @@ class EntrySums {
 
   HWY_INLINE EntrySums() : first_(hn::Zero(Words())), second_(hn::Zero(Words())) {}
 
-  HWY_INLINE void Begin(const ByteVec (&v)[kOctet / 2]) { Finish(v); }
-  HWY_INLINE void Finish(const ByteVec (&v)[kOctet / 2]) {
-    for (size_t i = 0; i < kOctet / 2; ++i) {
-      first_.raw = vaddw_u8(first_.raw, vget_low_u8(v[i].raw));
-      second_.raw = vaddw_high_u8(second_.raw, v[i].raw);
+  HWY_INLINE void Add(size_t /*position*/, const EntryPair& entries) {
+    for (const ByteVec v : {entries.first, entries.second}) {
+      first_.raw = vaddw_u8(first_.raw, vget_low_u8(v.raw));
+      second_.raw = vaddw_high_u8(second_.raw, v.raw);
     }
   }
+  HWY_INLINE void AddNone(size_t /*position*/) {}
 
   HWY_INLINE void AddTo(RowSums& sums) const { sums.Add(first_, second_); }
 
@@ -136,15 +151,23 @@ class EntrySums {
       : all_(hn::Zero(Words())),
         odd_(hn::Zero(Words())),
         low_(hn::Zero(Bytes())),
-        first_(hn::Zero(Bytes())) {}
-
-  // Half an octet, and the other half.
-  HWY_INLINE void Begin(const ByteVec (&v)[kOctet / 2]) { first_ = AverageOf(v); }
-  HWY_INLINE void Finish(const ByteVec (&v)[kOctet / 2]) {
-    const WordVec average = hn::BitCast(Words(), hn::AverageRound(first_, AverageOf(v)));
-    all_ = hn::Add(all_, average);  // 256 odd + even, modulo 2^16
-    odd_ = hn::Add(odd_, hn::ShiftRight<8>(average));
+        pair_(hn::Zero(Bytes())),
+        half_(hn::Zero(Bytes())) {}
+  // Of whole octets: not what waits for the rest of one.
+  HWY_INLINE EntrySums(const EntrySums& other) : EntrySums() { *this = other; }
+  HWY_INLINE EntrySums& operator=(const EntrySums& other) {
+    all_ = other.all_;
+    odd_ = other.odd_;
+    low_ = other.low_;
+    return *this;
   }
+
+  HWY_INLINE void Add(size_t position, const EntryPair& entries) {
+    // In another order, sums would take more registers than there are.
+    low_ = Unknown(hn::Add(Unknown(hn::Add(low_, entries.first)), entries.second));
+    AddAverage(position, hn::AverageRound(entries.first, entries.second));
+  }
+  HWY_INLINE void AddNone(size_t position) { AddAverage(position, hn::Zero(Bytes())); }
 
   HWY_INLINE void AddTo(RowSums& sums) const {
     const WordVec low = hn::BitCast(Words(), low_);
@@ -162,14 +185,25 @@ class EntrySums {
     return hn::Sub(above, error);
   }
 
-  HWY_INLINE ByteVec AverageOf(const ByteVec (&v)[kOctet / 2]) {
-    for (const ByteVec entries : v) low_ = hn::Add(low_, entries);
-    return hn::AverageRound(hn::AverageRound(v[0], v[1]), hn::AverageRound(v[2], v[3]));
+  // The average of a pair. Callers' positions are constants.
+  HWY_INLINE void AddAverage(size_t position, ByteVec average) {
+    if (position % 2 == 0) {
+      pair_ = average;
+      return;
+    }
+    average = hn::AverageRound(pair_, average);
+    if (position == 1) {
+      half_ = average;
+      return;
+    }
+    const WordVec words = hn::BitCast(Words(), hn::AverageRound(half_, average));
+    all_ = hn::Add(all_, words);  // 256 odd + even, modulo 2^16
+    odd_ = hn::Add(odd_, hn::ShiftRight<8>(words));
   }
 
   WordVec all_, odd_;
   ByteVec low_;
-  ByteVec first_;  // the average of an octet's first half
+  ByteVec pair_, half_;  // averages of an octet's pair, and half, that waits for the other one
 };
 
 #endif  // HWY_TARGET == HWY_NEON

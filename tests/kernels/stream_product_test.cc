@@ -304,15 +304,21 @@ TEST_CASE("bytes that are no packed trits are read alike by every target") {
   spec.packing = Packing::kTernaryPacked;
   const ActivationMap map(spec);
   std::mt19937_64 random(8);
-  RandomMatrix w(random, map.layout(), spec.packing, 16, false, false, false);
-  for (size_t i = 0; i < 256; ++i) w.bits[i] = static_cast<uint8_t>(i * 89);  // each byte once
-  const std::vector<float> x = test::RandomFloats(random, 80);
+  RandomMatrix w(random, map.layout(), spec.packing, 32, false, false, false);
+  for (size_t i = 0; i < 512; ++i) w.bits[i] = static_cast<uint8_t>(i * 89);  // each byte twice
+  constexpr size_t kMostTokens = 17;
+  const std::vector<float> x = test::RandomFloats(random, kMostTokens * 80);
   for (const Method method : test::kMethods) {
     REQUIRE(ForceTarget("SCALAR"));
-    const std::vector<float> expected = RunProduct(w.view, map, x, 1, method).y;
+    const std::vector<float> expected = RunProduct(w.view, map, x, kMostTokens, method).y;
     for (const std::string& target : AvailableTargets()) {
       REQUIRE(ForceTarget(target));
-      CHECK(SameBits(RunProduct(w.view, map, x, 1, method).y, expected));
+      for (const size_t tokens : {size_t{1}, size_t{5}, kMostTokens}) {
+        const std::vector<float> some(x.begin(), x.begin() + ptrdiff_t(tokens * 80));
+        const std::vector<float> y = RunProduct(w.view, map, some, tokens, method).y;
+        INFO(target << ", " << tokens << " tokens");
+        CHECK(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)) == 0);
+      }
     }
   }
 }

@@ -19,9 +19,11 @@ struct Entries {
 
 constexpr size_t kTiles = 3;  // a pair of tiles and one that is alone
 
-// acc of a segment whose byte k gives the entries `entries_of(k)` in every row, whatever its bits.
+// acc of a segment whose byte k gives the entries `entries_of(k)` in every row, whatever its bits,
+// for so many tokens.
 template <class EntriesOf>
-std::vector<float> SegmentSums(Packing packing, size_t bytes, const EntriesOf& entries_of) {
+std::vector<float> SegmentSums(Packing packing, size_t bytes, size_t tokens,
+                               const EntriesOf& entries_of) {
   const bool packed = packing == Packing::kTernaryPacked;
   const size_t group_bytes = packed ? kTritGroupBytes : kNibbleGroupBytes;
   const size_t table_bytes = SegmentTableBytes(packing, bytes);
@@ -41,7 +43,7 @@ std::vector<float> SegmentSums(Packing packing, size_t bytes, const EntriesOf& e
   std::vector<uint8_t> bits(kTiles * bytes * kTileRows + 64);
   for (size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<uint8_t>(i * 7919u % 243u);
   const float scale = 1.0f;
-  std::vector<float> acc(kTiles * kTileRows, 0.0f);
+  std::vector<float> acc(tokens * kTiles * kTileRows, 0.0f);
   SegmentArgs args;
   args.bits = bits.data();
   args.tile_stride = bytes * kTileRows;
@@ -49,10 +51,10 @@ std::vector<float> SegmentSums(Packing packing, size_t bytes, const EntriesOf& e
   args.tiles = kTiles;
   args.tables = table;
   args.scale = &scale;
-  args.token_stride = table_bytes;
-  args.tokens = 1;
+  args.token_stride = 0;  // the same for all
+  args.tokens = tokens;
   args.acc = acc.data();
-  args.acc_stride = acc.size();
+  args.acc_stride = kTiles * kTileRows;
   (packed ? kernels.trits : kernels.nibbles)(args);
   return acc;
 }
@@ -71,8 +73,10 @@ void CheckEveryTarget(const EntriesOf& entries_of) {
       for (const std::string& target : AvailableTargets()) {
         INFO(target << ", packing " << int(packing) << ", " << bytes << " bytes");
         REQUIRE(ForceTarget(target));
-        const std::vector<float> sums = SegmentSums(packing, bytes, entries_of);
-        CHECK(sums == std::vector<float>(sums.size(), static_cast<float>(expected)));
+        for (const size_t tokens : {1u, 5u, 17u}) {  // kernels of one, few and many tokens
+          const std::vector<float> sums = SegmentSums(packing, bytes, tokens, entries_of);
+          CHECK(sums == std::vector<float>(sums.size(), static_cast<float>(expected)));
+        }
       }
     }
   }
