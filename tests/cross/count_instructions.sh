@@ -38,7 +38,7 @@ count() {
 }
 
 count "binary, decode" 6 NibbleToken
-count "binary, prefill" 6 NibbleSegment
-count "packed, decode" 15 TritToken
-count "packed, prefill" 15 TritSegment
-count "with derived samples" 17 DerivedToken
+count "binary, prefill" 5 NibbleSegment
+count "packed, decode" 14.5 TritToken
+count "packed, prefill" 9.8 TritSegment
+count "with derived samples" 16.5 DerivedToken
