@@ -39,9 +39,9 @@ inline constexpr double kBandwidthSeconds = 0.8;
 
 // How fast Threads() threads read, each its own part of one buffer in huge pages (where the system
 // gives them): the fastest of several ways to read (kernels/read_memory.h), of each the median over
-// passes. A working set that fits the largest cache is measured with a
-// buffer of its size; a larger one with a buffer several times the cache, because what counts then
-// is the memory behind it. bytes_per_second is 0 if there is no memory for the buffer.
+// passes. A working set that fits the largest cache is measured with a buffer of its size; a larger
+// one with a buffer several times the cache, because what counts then is the memory behind it.
+// bytes_per_second is 0 if there is no memory for the buffer.
 ReadBandwidth MeasureReadBandwidth(uint64_t working_set);
 
 }  // namespace sdq::apps
