@@ -179,9 +179,9 @@ class Bench {
         kernels::ForceTarget(target);
         SDQ_ASSIGN_OR_RETURN(const auto session, Session::Create(model, session_options));
         Context context{model,   *session, std::filesystem::path(path).filename().string(),
-                        threads, target,   ReadBandwidth()};
+                        threads, target,   nullptr};
         Tell(context, "read bandwidth");
-        context.bandwidth = MeasureReadBandwidth(WeightBytesPerToken(model));
+        context.yardstick = std::make_unique<ReadYardstick>(WeightBytesPerToken(model));
         for (const Test& test : tests_) {
           Tell(context, test.Name());
           SDQ_RETURN_IF_ERROR(RunTest(context, test));
@@ -199,7 +199,7 @@ class Bench {
     std::string file;
     size_t threads;
     std::string target;
-    ReadBandwidth bandwidth;
+    std::unique_ptr<ReadYardstick> yardstick;
   };
 
   void Tell(const Context& context, const std::string& what) {
@@ -235,29 +235,41 @@ class Bench {
     return Status::Ok();
   }
 
+  // What the repetitions of a test gave.
+  struct Rates {
+    std::vector<double> tokens;  // per second
+    std::vector<double> read;    // bytes per second of the yardstick: before them all, after each
+  };
+
   Status RunTest(Context& context, const Test& test) {
     context.session.Truncate(0);
     SDQ_RETURN_IF_ERROR(Prefill(context, test.depth));
-    const auto run = [&](size_t tokens) {
-      return test.decode ? Decode(context, tokens) : Prefill(context, tokens);
-    };
-    // Pages, caches and threads awake. A large last-level cache holds what the bandwidth was
-    // measured on, and takes several tokens to fill with weights instead: they are read for as
-    // long.
-    const Stopwatch warm;
-    do {
-      context.session.Truncate(test.depth);
-      SDQ_RETURN_IF_ERROR(run(std::min(test.tokens, test.decode ? size_t{2} : options_.batch)));
-    } while (test.decode && warm.seconds() < kBandwidthSeconds);
-    std::vector<double> rates;
+    Rates rates;
+    rates.read.push_back(context.yardstick->BytesPerSecond());
     for (size_t r = 0; r < options_.repetitions; ++r) {
+      if (r == 0 || test.decode) SDQ_RETURN_IF_ERROR(WarmUp(context, test));
       if (Interrupted()) return Status::Cancelled("interrupted");
       context.session.Truncate(test.depth);
       const Stopwatch watch;
-      SDQ_RETURN_IF_ERROR(run(test.tokens));
-      rates.push_back(double(test.tokens) / watch.seconds());
+      SDQ_RETURN_IF_ERROR(test.decode ? Decode(context, test.tokens)
+                                      : Prefill(context, test.tokens));
+      rates.tokens.push_back(double(test.tokens) / watch.seconds());
+      // Decode only, which memory bounds: other tenants change its speed within a second.
+      if (test.decode) rates.read.push_back(context.yardstick->BytesPerSecond());
     }
-    Record(context, test, Summarize(rates));
+    Record(context, test, rates);
+    return Status::Ok();
+  }
+
+  // Pages, caches and threads awake. A large last-level cache holds what the yardstick read, and
+  // takes several tokens to fill with weights instead: as long as the yardstick warms up itself.
+  Status WarmUp(Context& context, const Test& test) {
+    const Stopwatch warm;
+    do {
+      context.session.Truncate(test.depth);
+      SDQ_RETURN_IF_ERROR(test.decode ? Decode(context, std::min(test.tokens, size_t{2}))
+                                      : Prefill(context, std::min(test.tokens, options_.batch)));
+    } while (test.decode && warm.seconds() < ReadYardstick::kWarmSeconds);
     return Status::Ok();
   }
 
@@ -272,29 +284,35 @@ class Bench {
     return double(WeightBytesPerToken(context.model)) + position_bytes * mean_length;
   }
 
-  void Record(const Context& context, const Test& test, const Summary& rate) {
+  void Record(const Context& context, const Test& test, const Rates& rates) {
     Table::Cell speed, bandwidth, read_from, percent;
-    const double read = context.bandwidth.bytes_per_second;
+    const Summary rate = Summarize(rates.tokens);
+    const double read = Summarize(rates.read).median;
     if (read > 0) {
       bandwidth = 1e-9 * read;
-      read_from = std::string(context.bandwidth.cached ? "cache" : "memory");
+      read_from = std::string(context.yardstick->cached() ? "cache" : "memory");
     }
     if (test.decode) {
-      const double bytes_per_second = rate.median * BytesPerToken(context, test);
-      speed = 1e-9 * bytes_per_second;
-      if (read > 0) percent = 100 * bytes_per_second / read;
+      const double bytes = BytesPerToken(context, test);
+      speed = 1e-9 * rate.median * bytes;
+      // Each repetition beside what was read just before and just after it.
+      std::vector<double> shares;
+      for (size_t r = 0; r < rates.tokens.size(); ++r) {
+        shares.push_back(rates.tokens[r] * bytes / ((rates.read[r] + rates.read[r + 1]) / 2));
+      }
+      if (read > 0) percent = 100 * Summarize(shares).median;
     }
     results_.Add({context.file, 1e-6 * double(context.model.file().file_bytes()), BuildCommit(),
                   CpuModel(), int64_t(context.threads), context.target, KvName(options_.kv_type),
                   PrefillName(PrefillOf(context)), test.Name(), int64_t(options_.repetitions),
                   rate.mean, rate.deviation, rate.median, speed, bandwidth, read_from, percent});
-    if (options_.roofline && read > 0) RecordRoofline(context, test, 1 / rate.median);
+    if (options_.roofline && read > 0) RecordRoofline(context, test, 1 / rate.median, read);
   }
 
-  void RecordRoofline(const Context& context, const Test& test, double seconds) {
+  void RecordRoofline(const Context& context, const Test& test, double seconds, double read) {
     const size_t batch = test.decode ? 1 : std::min(options_.batch, test.tokens);
-    const Roofline roofline = MeasureRoofline(context.model, batch, test.decode ? 1 : test.tokens,
-                                              context.bandwidth.bytes_per_second);
+    const Roofline roofline =
+        MeasureRoofline(context.model, batch, test.decode ? 1 : test.tokens, read);
     rooflines_.Add({context.file, int64_t(context.threads), context.target, test.Name(),
                     1e3 * seconds, 1e3 * roofline.memory, 1e3 * roofline.streams,
                     1e3 * roofline.dense, 1e3 * roofline.activations, 1e3 * roofline.hand_offs,

@@ -215,17 +215,18 @@ class KernelBench {
 
   void MeasureRead() {
     for (const double mb : options_.megabytes) {
-      const ReadBandwidth read = MeasureReadBandwidth(uint64_t(mb * 1e6));
-      if (read.bytes_per_second <= 0) continue;
+      ReadYardstick yardstick(uint64_t(mb * 1e6));
+      const double read = yardstick.BytesPerSecond();
+      if (read <= 0) continue;
       table_.Add({BuildCommit(),
                   CpuModel(),
                   std::string(kRead),
                   std::string(),
                   int64_t(threads_),
                   {},
-                  1e-6 * double(read.bytes),
-                  1e6 * double(read.bytes) / read.bytes_per_second,
-                  1e-9 * read.bytes_per_second,
+                  1e-6 * double(yardstick.bytes()),
+                  1e6 * double(yardstick.bytes()) / read,
+                  1e-9 * read,
                   {},
                   {}});
     }

@@ -7,7 +7,6 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
-#include <memory>
 #include <vector>
 
 #if defined(__linux__)
@@ -31,22 +30,17 @@ constexpr size_t kLargestBuffer = size_t{1} << 30;
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kGrainWords = 512;  // threads meet at page borders
 
-struct Free {
-  void operator()(uint64_t* p) const { std::free(p); }
-};
-using Buffer = std::unique_ptr<uint64_t, Free>;
-
-// Pages are touched by the threads that will read them.
-Buffer MakeBuffer(size_t bytes) {
+// To be freed; nullptr if there is none. Pages are touched by the threads that will read them.
+uint64_t* MakeBuffer(size_t bytes) {
   const size_t rounded = (bytes + kHugePage - 1) / kHugePage * kHugePage;
-  Buffer buffer(static_cast<uint64_t*>(std::aligned_alloc(kHugePage, rounded)));
+  auto* buffer = static_cast<uint64_t*>(std::aligned_alloc(kHugePage, rounded));
   if (buffer == nullptr) return buffer;
 #if defined(__linux__)
-  ::madvise(buffer.get(), rounded, MADV_HUGEPAGE);
+  ::madvise(buffer, rounded, MADV_HUGEPAGE);
 #endif
   kernels::ParallelFor(bytes / sizeof(uint64_t), kGrainWords,
                        [&](size_t begin, size_t end, size_t) {
-                         std::memset(buffer.get() + begin, 0x5a, (end - begin) * sizeof(uint64_t));
+                         std::memset(buffer + begin, 0x5a, (end - begin) * sizeof(uint64_t));
                        });
   return buffer;
 }
@@ -115,25 +109,55 @@ double SecondsPerCall(const std::function<void()>& fn, double seconds, size_t le
   return Summarize(samples).median;
 }
 
-ReadBandwidth MeasureReadBandwidth(uint64_t working_set) {
+ReadYardstick::ReadYardstick(uint64_t working_set) {
   const size_t cache = LastLevelCacheBytes();
-  ReadBandwidth result;
-  result.cached = working_set <= cache;
-  result.bytes = result.cached ? std::max<size_t>(working_set, 4096)
-                               : std::clamp<size_t>(4 * cache, kSmallestBuffer, kLargestBuffer);
-  const Buffer buffer = MakeBuffer(result.bytes);
-  if (buffer == nullptr) return result;
-  std::vector<uint64_t> sums(kernels::Threads());
-  for (const kernels::ReadWay way : kernels::kReadWays) {
-    const auto read = [&](size_t begin, size_t end, size_t thread) {
-      sums[thread] ^= kernels::XorWords(way, buffer.get() + begin, end - begin);
-    };
-    const double seconds = SecondsPerCall(
-        [&] { kernels::ParallelFor(result.bytes / sizeof(uint64_t), kGrainWords, read); },
-        kBandwidthSeconds / std::size(kernels::kReadWays), 3);
-    result.bytes_per_second = std::max(result.bytes_per_second, double(result.bytes) / seconds);
+  cached_ = working_set <= cache;
+  bytes_ = cached_ ? std::max<size_t>(working_set, 4096)
+                   : std::clamp<size_t>(4 * cache, kSmallestBuffer, kLargestBuffer);
+  buffer_.reset(MakeBuffer(bytes_));
+  constexpr size_t kWays = std::size(kernels::kReadWays), kTurns = 3;
+  std::vector<double> rates[kWays];
+  for (size_t turn = 0; turn < kTurns; ++turn) {
+    for (size_t way = 0; way < kWays; ++way) {
+      rates[way].push_back(
+          BytesPerSecond(kernels::kReadWays[way], 0, kChoiceSeconds / (kWays * kTurns)));
+    }
   }
-  return result;
+  double fastest = 0;
+  for (size_t way = 0; way < kWays; ++way) {
+    const double rate = Summarize(rates[way]).median;
+    if (rate <= fastest) continue;
+    fastest = rate;
+    way_ = kernels::kReadWays[way];
+  }
+}
+
+double ReadYardstick::BytesPerSecond() { return BytesPerSecond(way_, kWarmSeconds, kReadSeconds); }
+
+void ReadYardstick::Read(kernels::ReadWay way) {
+  kernels::ParallelFor(
+      bytes_ / sizeof(uint64_t), kGrainWords, [&](size_t begin, size_t end, size_t thread) {
+        sums_[thread] ^= kernels::XorWords(way, buffer_.get() + begin, end - begin);
+      });
+}
+
+double ReadYardstick::BytesPerSecond(kernels::ReadWay way, double warm_seconds, double seconds) {
+  if (buffer_ == nullptr) return 0;
+  sums_.resize(std::max(sums_.size(), kernels::Threads()));
+  const Stopwatch warm;
+  do {
+    Read(way);
+  } while (warm.seconds() < warm_seconds);
+  // The clock is looked at ever more rarely, as a small buffer is read in less than a microsecond.
+  const Stopwatch watch;
+  size_t passes = 0;
+  double elapsed = 0;
+  for (size_t more = 1; elapsed < seconds; more = std::max<size_t>(1, passes / 4)) {
+    for (size_t pass = 0; pass < more; ++pass) Read(way);
+    passes += more;
+    elapsed = watch.seconds();
+  }
+  return double(passes) * double(bytes_) / elapsed;
 }
 
 }  // namespace sdq::apps

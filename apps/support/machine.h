@@ -4,11 +4,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "format/status.h"
+#include "kernels/read_memory.h"
 
 namespace sdq::apps {
 
@@ -28,21 +31,41 @@ Status ResolveTargets(std::vector<std::string>* targets);
 // by itself.
 double SecondsPerCall(const std::function<void()>& fn, double seconds, size_t least_samples = 3);
 
-struct ReadBandwidth {
-  size_t bytes = 0;     // of the buffer that was read
-  bool cached = false;  // the buffer fits the largest cache
-  double bytes_per_second = 0;
-};
-
-// How long that is measured, in seconds.
-inline constexpr double kBandwidthSeconds = 0.8;
-
 // How fast Threads() threads read, each its own part of one buffer in huge pages (where the system
-// gives them): the fastest of several ways to read (kernels/read_memory.h), of each the median over
-// passes. A working set that fits the largest cache is measured with a buffer of its size; a larger
-// one with a buffer several times the cache, because what counts then is the memory behind it.
-// bytes_per_second is 0 if there is no memory for the buffer.
-ReadBandwidth MeasureReadBandwidth(uint64_t working_set);
+// gives them): the yardstick of decode. A working set that fits the largest cache is measured with
+// a buffer of its size; a larger one with a buffer several times the cache, because what counts
+// then is the memory behind it.
+class ReadYardstick {
+ public:
+  // How long choosing takes, and one measurement, in seconds.
+  static constexpr double kChoiceSeconds = 0.8;
+  static constexpr double kWarmSeconds = 0.1;
+  static constexpr double kReadSeconds = 0.2;
+
+  // Chooses the fastest of several ways to read (kernels/read_memory.h), which take turns.
+  explicit ReadYardstick(uint64_t working_set);
+
+  // How fast memory is read that way now: all passes of kReadSeconds, after kWarmSeconds in which
+  // the caches forget what ran before. 0 if there is no memory for the buffer.
+  double BytesPerSecond();
+
+  bool cached() const { return cached_; }  // the buffer fits the largest cache
+  size_t bytes() const { return bytes_; }  // of the buffer
+
+ private:
+  struct Free {
+    void operator()(uint64_t* p) const { std::free(p); }
+  };
+
+  void Read(kernels::ReadWay way);
+  double BytesPerSecond(kernels::ReadWay way, double warm_seconds, double seconds);
+
+  bool cached_ = false;
+  size_t bytes_ = 0;
+  std::unique_ptr<uint64_t, Free> buffer_;
+  std::vector<uint64_t> sums_;  // of each thread, so that reading has a purpose
+  kernels::ReadWay way_ = kernels::ReadWay::kForward;
+};
 
 }  // namespace sdq::apps
 

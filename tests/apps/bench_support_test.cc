@@ -92,11 +92,11 @@ TEST_CASE("machine: targets by name, all of them, or the one in use") {
 }
 
 TEST_CASE("machine: a small working set is read from cache, in a buffer of its size") {
-  const ReadBandwidth read = MeasureReadBandwidth(100000);
+  ReadYardstick yardstick(100000);
   const bool fits = LastLevelCacheBytes() >= 100000;  // 0 where the system does not say
-  CHECK(read.cached == fits);
-  CHECK((fits ? read.bytes == 100000 : read.bytes > size_t{100} << 20));
-  CHECK(read.bytes_per_second > 0);
+  CHECK(yardstick.cached() == fits);
+  CHECK((fits ? yardstick.bytes() == 100000 : yardstick.bytes() > size_t{100} << 20));
+  CHECK(yardstick.BytesPerSecond() > 0);
 }
 
 TEST_CASE("machine: the time of a call counts single calls") {
