@@ -62,6 +62,11 @@ template <class Element>
 void AttendAll(std::span<const AttentionQuery> queries, const KvRows& rows, size_t dim) {
   size_t i = 0;
   const auto fetch = [&] { return rows.fetch && i == 0; };
+#if HWY_TARGET == HWY_AVX3
+  for (; i + 8 <= queries.size(); i += 8) {
+    Attend<Element, 8>(queries.data() + i, rows, dim, fetch());
+  }
+#endif
   for (; i + 4 <= queries.size(); i += 4) {
     Attend<Element, 4>(queries.data() + i, rows, dim, fetch());
   }

@@ -36,8 +36,8 @@ struct AttentionQuery {
   float* out = nullptr;     // dim floats
 };
 
-// Queries of one KV head, each as if alone, bit for bit; groups of four are fastest, of like
-// length.
+// Queries of one KV head, each as if alone, bit for bit; groups of four are fastest, with
+// AVX-512 of eight, of like length.
 void Attend(std::span<const AttentionQuery> queries, const KvRows& rows, size_t dim);
 
 }  // namespace sdq::kernels

@@ -1,6 +1,7 @@
-// Scores and mixtures of up to four queries at once: keys and values are read and widened once for
-// all of them, and every query gets the additions that it would get alone, in the same order. Named
-// accumulators, not arrays, which vectors of unknown length cannot form.
+// Scores and mixtures of several queries at once: keys and values are read and widened once for all
+// of them, and every query gets the additions that it would get alone, in the same order. Named
+// accumulators, not arrays, which vectors of unknown length cannot form; but for eight queries,
+// which only AVX-512 has the registers for.
 #if defined(SDQ_KERNELS_ATTENTION_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef SDQ_KERNELS_ATTENTION_TILE_INL_H_
 #undef SDQ_KERNELS_ATTENTION_TILE_INL_H_
@@ -72,6 +73,31 @@ HWY_INLINE void ScoreFour(const float* const* q, const typename Element::Raw* ke
   StoreTwo(e0, e1, scores[3] + at);
 }
 
+#if HWY_TARGET == HWY_AVX3
+
+// The same for eight queries.
+template <class Element>
+HWY_INLINE void ScoreEight(const float* const* q, const typename Element::Raw* keys, size_t dim,
+                           size_t fetching, size_t at, float* const* scores) {
+  const TileTag d;
+  const size_t lanes = hn::Lanes(d);
+  TileVec sums[8][2];
+#pragma GCC unroll 8
+  for (size_t a = 0; a < 8; ++a) sums[a][0] = sums[a][1] = hn::Zero(d);
+  for (size_t i = 0; i < dim; ++i, keys += kKeyBlock) {
+    if (i < fetching) FetchKeys<Element>(keys);
+    const TileVec k0 = Element::Load(d, keys), k1 = Element::Load(d, keys + lanes);
+#pragma GCC unroll 8
+    for (size_t a = 0; a < 8; ++a) {
+      MulAddTwo(hn::Set(d, q[a][i]), k0, k1, sums[a][0], sums[a][1]);
+    }
+  }
+#pragma GCC unroll 8
+  for (size_t a = 0; a < 8; ++a) StoreTwo(sums[a][0], sums[a][1], scores[a] + at);
+}
+
+#endif  // HWY_TARGET == HWY_AVX3
+
 // One or two queries, two pairs of vectors of positions: `keys` belongs to `at`, `more` to `next`,
 // which may be the same.
 template <class Element, size_t kQueries>
@@ -118,9 +144,15 @@ HWY_INLINE void Scores(const float* const* q, const typename Element::Raw* keys,
     return fetch && p % kKeyBlock == 0 ? FetchingRows<Element>(dim, (end - p) / kKeyBlock * dim)
                                        : 0;
   };
-  if constexpr (kQueries == 4) {
+  if constexpr (kQueries >= 4) {
     for (size_t p = 0; p < end; p += pair) {
-      ScoreFour<Element>(q, from(p), dim, fetching(p), p, scores);
+      if constexpr (kQueries == 4) {
+        ScoreFour<Element>(q, from(p), dim, fetching(p), p, scores);
+#if HWY_TARGET == HWY_AVX3
+      } else {
+        ScoreEight<Element>(q, from(p), dim, fetching(p), p, scores);
+#endif
+      }
     }
   } else {
     for (size_t p = 0; p < end; p += 2 * pair) {
@@ -158,6 +190,36 @@ HWY_INLINE void MixFour(const float* const* weights, const typename Element::Raw
   StoreTwo(c0, c1, out[2] + at);
   StoreTwo(e0, e1, out[3] + at);
 }
+
+#if HWY_TARGET == HWY_AVX3
+
+// The same for eight queries.
+template <class Element>
+HWY_INLINE void MixEight(const float* const* weights, const typename Element::Raw* values,
+                         size_t dim, size_t begin, size_t end, size_t at, size_t ahead,
+                         float* const* out) {
+  const TileTag d;
+  const size_t lanes = hn::Lanes(d);
+  TileVec sums[8][2];
+#pragma GCC unroll 8
+  for (size_t a = 0; a < 8; ++a) {
+    sums[a][0] = hn::LoadU(d, out[a] + at);
+    sums[a][1] = hn::LoadU(d, out[a] + at + lanes);
+  }
+  const typename Element::Raw* v = values + begin * dim + at;
+  for (size_t p = begin; p < end; ++p, v += dim) {
+    FetchLines<2>(v, 2 * lanes * sizeof(*v), ahead);
+    const TileVec v0 = Element::Load(d, v), v1 = Element::Load(d, v + lanes);
+#pragma GCC unroll 8
+    for (size_t a = 0; a < 8; ++a) {
+      MulAddTwo(hn::Set(d, weights[a][p]), v0, v1, sums[a][0], sums[a][1]);
+    }
+  }
+#pragma GCC unroll 8
+  for (size_t a = 0; a < 8; ++a) StoreTwo(sums[a][0], sums[a][1], out[a] + at);
+}
+
+#endif  // HWY_TARGET == HWY_AVX3
 
 // The same for one or two queries and 4 lanes elements.
 template <class Element, size_t kQueries>
@@ -240,11 +302,15 @@ template <class Element, size_t kQueries>
 HWY_INLINE void MixRows(const float* const* weights, const typename Element::Raw* values,
                         size_t dim, size_t begin, size_t end, size_t ahead, float* const* out) {
   const size_t lanes = hn::Lanes(TileTag());
-  const size_t step = (kQueries == 4 ? 2 : 4) * lanes;
+  const size_t step = (kQueries >= 4 ? 2 : 4) * lanes;
   size_t i = 0;
   for (; i + step <= dim; i += step) {
     if constexpr (kQueries == 4) {
       MixFour<Element>(weights, values, dim, begin, end, i, ahead, out);
+#if HWY_TARGET == HWY_AVX3
+    } else if constexpr (kQueries == 8) {
+      MixEight<Element>(weights, values, dim, begin, end, i, ahead, out);
+#endif
     } else {
       MixFew<Element, kQueries>(weights, values, dim, begin, end, i, ahead, out);
     }
@@ -257,7 +323,10 @@ HWY_INLINE void MixRows(const float* const* weights, const typename Element::Raw
   }
   for (; i < dim; i += lanes) {
     const size_t count = std::min(lanes, dim - i);
-    MixOne<Element, kQueries>(weights, values, dim, begin, end, i + count, count, out);
+    constexpr size_t kAtOnce = std::min<size_t>(kQueries, 4);
+    for (size_t a = 0; a < kQueries; a += kAtOnce) {
+      MixOne<Element, kAtOnce>(weights + a, values, dim, begin, end, i + count, count, out + a);
+    }
   }
 }
 

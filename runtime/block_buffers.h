@@ -11,7 +11,7 @@
 namespace sdq {
 
 // Queries of a KV head that attend together.
-inline constexpr size_t kAttentionTile = 4;
+inline constexpr size_t kAttentionTile = 8;
 
 struct BlockWorkspace::Buffers {
   size_t batch = 0;

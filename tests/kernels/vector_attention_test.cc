@@ -265,7 +265,7 @@ TEST_CASE("keys are the numbers that values would be, in blocks of positions") {
 TEST_CASE("queries that attend together get the bits that each gets alone") {
   for (const size_t dim : {1u, 16u, 20u, 36u, 64u, 80u, 128u, 150u}) {
     for (const size_t length : {1u, 3u, 17u, 64u}) {
-      const size_t count = 7, room = kernels::KvPositions(length + count);
+      const size_t count = 8 + 4 + 2 + 1, room = kernels::KvPositions(length + count);
       const Cache keys(length + count, dim, 1);
       const Cache values(length + count, dim, 2);
       const std::vector<float> q = RandomFloats(count * dim, 3, 0.3f);
@@ -278,7 +278,7 @@ TEST_CASE("queries that attend together get the bits that each gets alone") {
           std::vector<std::vector<float>> scores(count, std::vector<float>(room));
           std::vector<kernels::AttentionQuery> queries;
           for (size_t i = 0; i < count; ++i) {
-            const size_t own = length + i * 5 % count;  // in no order
+            const size_t own = length + i * 7 % count;  // in no order
             const float* own_q = q.data() + i * dim;
             queries.push_back({own_q, own, scores[i].data(), together.data() + i * dim});
             std::vector<float> own_scores(kernels::KvPositions(own));
