@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels/finish_tiles.h"
 #include "kernels/float16.h"
 #include "kernels/parallel.h"
 #include "kernels/stream_kernels.h"
@@ -52,20 +53,6 @@ float RowMean(const StreamMatrix& w, size_t index) {
 // Row factors of up to kBatchTiles tiles.
 using BlockFactors = float[kBatchTiles * kTileRows];
 
-// base times f16 values, `stride` apart.
-void Widen(const uint16_t* f16, size_t stride, size_t rows, float base, float* out) {
-  uint32_t halves[kBatchTiles * kTileRows];
-  for (size_t r = 0; r < rows; ++r) halves[r] = f16[r * stride];
-  WidenFactors(halves, rows, base, out);
-}
-
-// Scales and, if there are any, means of rows from element `first` on.
-void RowFactors(const StreamMatrix& w, size_t first, size_t stride, size_t rows, float* scales,
-                float* means) {
-  Widen(w.scales_f16 + first, stride, rows, w.scale_base, scales);
-  if (w.means_f16 != nullptr) Widen(w.means_f16 + first, stride, rows, w.mean_base, means);
-}
-
 // Up to kBatchTiles tiles x kMostSegmentTokens tokens.
 class TileBatch {
  public:
@@ -90,18 +77,15 @@ class TileBatch {
       const bool last = s + 1 == layout_.segments.size() || layout_.segments[s + 1].block != block;
       if (w_.per_block && last) FinishBlock(block);
     }
-    BlockFactors scales, means;
-    if (!w_.per_block) RowFactors(w_, first_tile_ * kTileRows, 1, rows_, scales, means);
     for (size_t t = 0; t < tokens_; ++t) {
-      float* y = out.y + (first_token_ + t) * out.stride + first_tile_ * kTileRows;
+      float* y = out.y + (first_token_ + t) * out.stride;
       if (w_.per_block) {
-        std::copy(total_[t], total_[t] + rows_, y);
+        StoreTotal(t, y + first_tile_ * kTileRows);
       } else {
-        FinishRows(t, scales, means, y);
+        const float sum =
+            w_.means_f16 != nullptr ? SumOfBlocks(layout_, operand_.Header(first_token_ + t)) : 0;
+        FinishTiles(w_, first_tile_ * kTileRows, kTileRows, tiles_, acc_[t], sum, y);
       }
-      if (w_.bias == nullptr) continue;
-      const float* bias = w_.bias + first_tile_ * kTileRows;
-      for (size_t r = 0; r < rows_; ++r) y[r] += bias[r];
     }
   }
 
@@ -181,9 +165,12 @@ class TileBatch {
 
   // total += scale * acc + mean * (sum of u), and acc = 0.
   void FinishBlock(size_t block) {
+    const size_t first = first_tile_ * kTileRows * layout_.blocks + block;
     BlockFactors scales, means;
-    RowFactors(w_, first_tile_ * kTileRows * layout_.blocks + block, layout_.blocks, rows_, scales,
-               means);
+    WidenFactors(w_.scales_f16 + first, layout_.blocks, rows_, w_.scale_base, scales);
+    if (w_.means_f16 != nullptr) {
+      WidenFactors(w_.means_f16 + first, layout_.blocks, rows_, w_.mean_base, means);
+    }
     for (size_t t = 0; t < tokens_; ++t) {
       for (size_t r = 0; r < rows_; ++r) total_[t][r] += scales[r] * acc_[t][r];
       if (w_.means_f16 != nullptr) {
@@ -194,11 +181,11 @@ class TileBatch {
     Clear(acc_);
   }
 
-  void FinishRows(size_t t, const BlockFactors& scales, const BlockFactors& means, float* y) const {
-    for (size_t r = 0; r < rows_; ++r) y[r] = scales[r] * acc_[t][r];
-    if (w_.means_f16 == nullptr) return;
-    const float sum = SumOfBlocks(layout_, operand_.Header(first_token_ + t));
-    for (size_t r = 0; r < rows_; ++r) y[r] += means[r] * sum;
+  void StoreTotal(size_t t, float* y) const {
+    std::copy(total_[t], total_[t] + rows_, y);
+    if (w_.bias == nullptr) return;
+    const float* bias = w_.bias + first_tile_ * kTileRows;
+    for (size_t r = 0; r < rows_; ++r) y[r] += bias[r];
   }
 
   const StreamMatrix& w_;

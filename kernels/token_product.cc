@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/fetch.h"
+#include "kernels/finish_tiles.h"
 #include "kernels/idle_fetch.h"
 #include "kernels/parallel.h"
 #include "kernels/stream_rows.h"
@@ -53,13 +54,7 @@ class GroupProduct {
     if (w_.per_block) return RunBlocks(y);
     RunSegments(0, layout_.segments.size());
     const float sum = w_.means_f16 != nullptr ? SumOfBlocks(layout_, header_) : 0.0f;
-    for (size_t tile = 0; tile < group_.count; ++tile) {
-      const size_t row = group_.Row(tile), rows = std::min(kTileRows, w_.rows - row);
-      TileRows products;
-      std::fill_n(products, kTileRows, -0.0f);  // to which what is added remains what it is
-      AddBlock(acc_ + tile * kTileRows, row, 1, rows, sum, products);
-      Store(products, row, rows, y);
-    }
+    FinishTiles(w_, group_.Row(0), group_.stride * kTileRows, group_.count, acc_, sum, y);
   }
 
  private:
@@ -72,36 +67,16 @@ class GroupProduct {
     kernel_(args_);
   }
 
-  // base times f16 values, `stride` apart; zeros behind `rows` of them.
-  static void Factors(const uint16_t* f16, size_t stride, size_t rows, float base, TileRows& out) {
-    uint32_t halves[kTileRows] = {};
-    if (stride == 1 && rows == kTileRows) {
-      std::copy_n(f16, kTileRows, halves);
-    } else {
-      for (size_t r = 0; r < rows; ++r) halves[r] = f16[r * stride];
-    }
-    WidenFactors(halves, kTileRows, base, out);
-  }
-
-  // products += scale * acc + mean * sum, with a tile's factors of one block, from element `first`.
-  void AddBlock(const float* acc, size_t first, size_t stride, size_t rows, float sum,
-                TileRows& products) const {
+  // products += scale * acc + mean * sum, with a tile's factors of one block.
+  void AddBlock(size_t block, const float* acc, size_t row, size_t rows, TileRows& products) const {
+    const size_t first = row * layout_.blocks + block;
     TileRows factors;
-    Factors(w_.scales_f16 + first, stride, rows, w_.scale_base, factors);
-    for (size_t r = 0; r < kTileRows; ++r) products[r] += factors[r] * acc[r];
+    WidenFactors(w_.scales_f16 + first, layout_.blocks, rows, w_.scale_base, factors);
+    for (size_t r = 0; r < rows; ++r) products[r] += factors[r] * acc[r];
     if (w_.means_f16 == nullptr) return;
-    Factors(w_.means_f16 + first, stride, rows, w_.mean_base, factors);
-    for (size_t r = 0; r < kTileRows; ++r) products[r] += factors[r] * sum;
-  }
-
-  void Store(const TileRows& products, size_t row, size_t rows, float* y) const {
-    if (w_.bias != nullptr) {
-      for (size_t r = 0; r < rows; ++r) y[row + r] = products[r] + w_.bias[row + r];
-    } else if (rows == kTileRows) {
-      std::copy_n(products, kTileRows, y + row);
-    } else {
-      std::copy_n(products, rows, y + row);
-    }
+    const float sum = header_[layout_.segments.size() + block];
+    WidenFactors(w_.means_f16 + first, layout_.blocks, rows, w_.mean_base, factors);
+    for (size_t r = 0; r < rows; ++r) products[r] += factors[r] * sum;
   }
 
   void RunBlocks(float* y) {
@@ -115,12 +90,15 @@ class GroupProduct {
       while (end < segments.size() && segments[end].block == block) ++end;
       RunSegments(first, end);
       for (size_t tile = 0; tile < group_.count; ++tile) {
-        AddBlock(acc_ + tile * kTileRows, group_.Row(tile) * layout_.blocks + block, layout_.blocks,
-                 rows_of(tile), header_[segments.size() + block], products[tile]);
+        AddBlock(block, acc_ + tile * kTileRows, group_.Row(tile), rows_of(tile), products[tile]);
       }
     }
     for (size_t tile = 0; tile < group_.count; ++tile) {
-      Store(products[tile], group_.Row(tile), rows_of(tile), y);
+      float* to = y + group_.Row(tile);
+      std::copy_n(products[tile], rows_of(tile), to);
+      if (w_.bias == nullptr) continue;
+      const float* bias = w_.bias + group_.Row(tile);
+      for (size_t r = 0; r < rows_of(tile); ++r) to[r] += bias[r];
     }
   }
 
