@@ -101,7 +101,7 @@ class RowSums {
 // v, of which the compiler then knows nothing: neither in which other order it could be summed, nor
 // from where it could be loaded again.
 HWY_INLINE ByteVec Unknown(ByteVec v) {
-#if HWY_ARCH_X86 && defined(__GNUC__)
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128 && defined(__GNUC__)
   asm("" : "+x"(v.raw));
 #endif
   return v;
