@@ -3,10 +3,10 @@
 #define SDQ_KERNELS_STREAM_ROWS_H_
 
 #include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/float16.h"
 #include "kernels/stream_layout.h"
 #include "kernels/stream_product.h"
 
@@ -21,15 +21,9 @@ inline size_t WorthHandingOut(size_t groups, size_t bytes) {
   return groups / std::clamp<size_t>(pieces, 1, std::max<size_t>(groups, 1));
 }
 
-// out = base times f16 values, `stride` apart, which are finite, so that the conversion decides
-// nothing and runs in vectors.
+// out = base times f16 values, `stride` apart.
 inline void WidenFactors(const uint16_t* f16, size_t stride, size_t count, float base, float* out) {
-  for (size_t i = 0; i < count; ++i) {
-    const uint32_t half = f16[i * stride];
-    const float magnitude = std::bit_cast<float>((half & 0x7fffu) << 13) * 0x1p112f;
-    const uint32_t sign = (half & 0x8000u) << 16;
-    out[i] = base * std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign);
-  }
+  for (size_t i = 0; i < count; ++i) out[i] = base * F32FromF16(f16[i * stride]);
 }
 
 // The sum of a token's block sums, for rows with one mean. header: scales, then block sums.
