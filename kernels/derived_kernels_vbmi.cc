@@ -62,7 +62,7 @@ SDQ_GFNI_ATTR void DeriveBytes(const DeriveArgs& args) {
 // look-ups. previous: the last four bytes of the rows so far.
 template <size_t kTiles>
 SDQ_GFNI_ATTR __attribute__((always_inline)) inline void SumPair(
-    const Constants& c, const DeriveConstants& d, const Plane<FetchTiles<kTiles>>& plane,
+    const Constants& c, const DeriveConstants& d, const SegmentPlane<FetchTiles<kTiles>>& plane,
     const uint8_t* derived_tables, __m512i* previous, Int32s* sums, Int32s* derived_sums) {
   const size_t groups = Groups(plane.bytes);
   const Int32s bias = Int32s{} + SumBias(groups);
@@ -95,7 +95,6 @@ SDQ_GFNI_ATTR __attribute__((always_inline)) inline void DerivedTokenTiles(const
                                                                            const DeriveConstants& d,
                                                                            const TokenArgs& args,
                                                                            size_t tile) {
-  const uint8_t* bits = args.bits + tile * args.tile_stride;
   __m512 acc[kTiles];
   __m512i previous[kTiles];
   for (size_t i = 0; i < kTiles; ++i) {
@@ -103,13 +102,9 @@ SDQ_GFNI_ATTR __attribute__((always_inline)) inline void DerivedTokenTiles(const
     previous[i] = _mm512_setzero_si512();
   }
   for (size_t s = 0; s < args.segments.size(); s += 2) {
-    const Segment& segment = args.segments[s];
-    const Plane<FetchTiles<kTiles>> plane = {
-        bits + segment.first_byte * kTileRows, args.tile_stride, segment.bytes,
-        args.tables + args.table_offsets[s], args.Fetch<kTiles>(tile, s)};
     Int32s sums[kTiles], derived_sums[kTiles];
-    SumPair<kTiles>(c, d, plane, args.tables + args.table_offsets[s + 1], previous, sums,
-                    derived_sums);
+    SumPair<kTiles>(c, d, args.PlaneOf<kTiles>(tile, s), args.tables + args.table_offsets[s + 1],
+                    previous, sums, derived_sums);
     for (size_t i = 0; i < kTiles; ++i) {
       acc[i] = _mm512_add_ps(acc[i], Scaled(args.scales[s], sums[i]));
       acc[i] = _mm512_add_ps(acc[i], Scaled(args.scales[s + 1], derived_sums[i]));

@@ -27,16 +27,6 @@ const StreamKernels* StreamTable() { return &ReferenceStreamKernels(); }
 #else
 namespace hn = hwy::HWY_NAMESPACE;
 
-// A segment of one plane, of some tiles.
-template <class Fetch>
-struct Plane {
-  const uint8_t* bits;
-  size_t tile_stride;
-  size_t bytes;  // per row
-  const uint8_t* tables;
-  Fetch fetch;
-};
-
 // Octets that some tiles have before the others' turn comes: so long their sums stay in registers.
 inline constexpr size_t kTurnOctets = 512 / (kOctetGroups * 64);
 
@@ -57,7 +47,7 @@ struct BitIndices {
 template <class Step, size_t kTiles, class Fetch>
 class TileSums {
  public:
-  explicit HWY_INLINE TileSums(const Plane<Fetch>& plane) : plane_(plane) {}
+  explicit HWY_INLINE TileSums(const SegmentPlane<Fetch>& plane) : plane_(plane) {}
 
   // Groups [g, end).
   HWY_INLINE void Add(size_t g, size_t end) {
@@ -127,12 +117,12 @@ class TileSums {
     return plane_.bits + tile * plane_.tile_stride + group * 64;
   }
 
-  const Plane<Fetch>& plane_;
+  const SegmentPlane<Fetch>& plane_;
   EntrySums sums_[kTiles];
 };
 
 template <class Step, size_t kTiles, class Fetch>
-HWY_INLINE void SumPlane(const Plane<Fetch>& plane, RowSums* sums) {
+HWY_INLINE void SumPlane(const SegmentPlane<Fetch>& plane, RowSums* sums) {
   const size_t groups = Groups(plane.bytes);
   for (size_t tile = 0; tile < kTiles; ++tile) sums[tile] = RowSums(SumBias(groups));
   for (size_t g = 0; g < groups; g += EntrySums::kMostGroups) {
@@ -144,11 +134,12 @@ HWY_INLINE void SumPlane(const Plane<Fetch>& plane, RowSums* sums) {
 
 // acc[r] += scale * sums, of kTiles tiles; of both planes, if there are two, plane_stride apart.
 template <class Step, size_t kTiles, class Fetch>
-HWY_INLINE void AddPlanes(const Plane<Fetch>& plane, size_t plane_stride, float scale, float* acc) {
+HWY_INLINE void AddPlanes(const SegmentPlane<Fetch>& plane, size_t plane_stride, float scale,
+                          float* acc) {
   RowSums sums[kTiles];
   SumPlane<Step, kTiles>(plane, sums);
   if (plane_stride != 0) {
-    Plane<Fetch> minus_plane = plane;
+    SegmentPlane<Fetch> minus_plane = plane;
     minus_plane.bits += plane_stride;
     RowSums minus[kTiles];
     SumPlane<Step, kTiles>(minus_plane, minus);
@@ -160,12 +151,7 @@ HWY_INLINE void AddPlanes(const Plane<Fetch>& plane, size_t plane_stride, float 
 template <class Step, size_t kTiles>
 HWY_INLINE void SegmentTiles(const SegmentArgs& args, size_t tile) {
   for (size_t token = 0; token < args.tokens; ++token) {
-    const Plane<FetchAhead> plane = {args.bits + tile * args.tile_stride,
-                                     args.tile_stride,
-                                     args.bytes,
-                                     args.tables + token * args.token_stride,
-                                     {token == 0 ? args.fetch_ahead : 0}};
-    AddPlanes<Step, kTiles>(plane, args.plane_stride, TokenScale(args, token),
+    AddPlanes<Step, kTiles>(args.PlaneOf(tile, token), args.plane_stride, TokenScale(args, token),
                             args.acc + token * args.acc_stride + tile * kTileRows);
   }
 }
@@ -179,16 +165,10 @@ HWY_INLINE void RunSegment(const SegmentArgs& args) {
 
 template <class Step, size_t kTiles>
 HWY_INLINE void TokenTiles(const TokenArgs& args, size_t tile) {
-  const uint8_t* bits = args.bits + tile * args.tile_stride;
   float* acc = args.acc + tile * kTileRows;
   std::fill(acc, acc + kTiles * kTileRows, 0.0f);
   for (size_t s = 0; s < args.segments.size(); ++s) {
-    const Segment& segment = args.segments[s];
-    using Fetch = FetchTiles<kTiles>;
-    const Plane<Fetch> plane = {bits + segment.first_byte * kTileRows, args.tile_stride,
-                                segment.bytes, args.tables + args.table_offsets[s],
-                                args.Fetch<kTiles>(tile, s)};
-    AddPlanes<Step, kTiles>(plane, args.plane_stride, args.scales[s], acc);
+    AddPlanes<Step, kTiles>(args.PlaneOf<kTiles>(tile, s), args.plane_stride, args.scales[s], acc);
   }
 }
 

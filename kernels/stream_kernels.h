@@ -14,51 +14,6 @@
 
 namespace sdq::kernels {
 
-// One segment, `tiles` x 16 rows, `tokens` activations:
-//   acc[token * acc_stride + tile * 16 + row] += scale(token) * float(integer sum).
-// Reads up to 63 bytes behind the segment's bits.
-struct SegmentArgs {
-  const uint8_t* bits = nullptr;  // of the first tile
-  size_t tile_stride = 0;         // bytes
-  size_t plane_stride = 0;        // bytes from the plus to the minus plane; 0 = binary
-  size_t bytes = 0;               // of the segment, per row and plane
-  size_t tiles = 0;
-  const uint8_t* tables = nullptr;  // the segment's, of the first token
-  const float* scale = nullptr;     // the segment's, of the first token
-  size_t token_stride = 0;          // bytes from a token's tables, and scale, to the next one's
-  size_t tokens = 0;
-  float* acc = nullptr;
-  size_t acc_stride = 0;
-  // Distance in bytes (modulo 2^64) from the bits to those of the same shape that the thread reads
-  // next, for the kernel to fetch into the second cache while it serves the first tokens. 0 = none.
-  size_t fetch_ahead = 0;
-
-  // The tiles from `tile` on.
-  SegmentArgs From(size_t tile) const {
-    SegmentArgs rest = *this;
-    rest.bits += tile * tile_stride;
-    rest.acc += tile * kTileRows;
-    rest.tiles -= tile;
-    return rest;
-  }
-};
-
-using SegmentKernel = void (*)(const SegmentArgs& args);
-
-// The bytes of a segment's derived samples, from the stored bytes and those before them.
-struct DeriveArgs {
-  const uint8_t* bits = nullptr;  // of the first tile; 16 bytes before them are readable if !first
-  size_t tile_stride = 0;         // bytes
-  size_t bytes = 0;               // per row
-  size_t tiles = 0;
-  bool first = false;  // the row begins here: what would come before counts as zero bits
-  const DerivedMaps* maps = nullptr;
-  uint8_t* out = nullptr;  // tiles, out_stride apart
-  size_t out_stride = 0;
-};
-
-using DeriveKernel = void (*)(const DeriveArgs& args);
-
 // What a kernel fetches while it reads groups of four bytes of some tiles, as distances from what
 // it reads (fetch.h): SteadyGroups() groups long the Steady() one of each tile, then, if it
 // kChanges, the one that Of() tells.
@@ -103,6 +58,67 @@ struct FetchTiles {
   }
 };
 
+// One plane of a segment, of some tiles, and what is fetched while it is read.
+template <class Fetch>
+struct SegmentPlane {
+  const uint8_t* bits;    // of the first tile
+  size_t tile_stride;     // bytes
+  size_t bytes;           // per row
+  const uint8_t* tables;  // of the first token
+  Fetch fetch;
+  size_t token_stride = 0;  // bytes from a token's tables to the next one's
+};
+
+// One segment, `tiles` x 16 rows, `tokens` activations:
+//   acc[token * acc_stride + tile * 16 + row] += scale(token) * float(integer sum).
+// Reads up to 63 bytes behind the segment's bits.
+struct SegmentArgs {
+  const uint8_t* bits = nullptr;  // of the first tile
+  size_t tile_stride = 0;         // bytes
+  size_t plane_stride = 0;        // bytes from the plus to the minus plane; 0 = binary
+  size_t bytes = 0;               // of the segment, per row and plane
+  size_t tiles = 0;
+  const uint8_t* tables = nullptr;  // the segment's, of the first token
+  const float* scale = nullptr;     // the segment's, of the first token
+  size_t token_stride = 0;          // bytes from a token's tables, and scale, to the next one's
+  size_t tokens = 0;
+  float* acc = nullptr;
+  size_t acc_stride = 0;
+  // Distance in bytes (modulo 2^64) from the bits to those of the same shape that the thread reads
+  // next, for the kernel to fetch into the second cache while it serves the first tokens. 0 = none.
+  size_t fetch_ahead = 0;
+
+  // The tiles from `tile` on.
+  SegmentArgs From(size_t tile) const {
+    SegmentArgs rest = *this;
+    rest.bits += tile * tile_stride;
+    rest.acc += tile * kTileRows;
+    rest.tiles -= tile;
+    return rest;
+  }
+  // For the tokens from `token` on; the first one fetches.
+  HWY_INLINE SegmentPlane<FetchAhead> PlaneOf(size_t tile, size_t token) const {
+    return {bits + tile * tile_stride,      tile_stride, bytes, tables + token * token_stride,
+            {token == 0 ? fetch_ahead : 0}, token_stride};
+  }
+};
+
+using SegmentKernel = void (*)(const SegmentArgs& args);
+
+// The bytes of a segment's derived samples, from the stored bytes and those before them.
+struct DeriveArgs {
+  const uint8_t* bits = nullptr;  // of the first tile; 16 bytes before them are readable if !first
+  size_t tile_stride = 0;         // bytes
+  size_t bytes = 0;               // per row
+  size_t tiles = 0;
+  bool first = false;  // the row begins here: what would come before counts as zero bits
+  const DerivedMaps* maps = nullptr;
+  uint8_t* out = nullptr;  // tiles, out_stride apart
+  size_t out_stride = 0;
+};
+
+using DeriveKernel = void (*)(const DeriveArgs& args);
+
 // One token and all segments of a block, `tiles` x 16 rows: with the segments in their order,
 //   acc[tile * 16 + row] = sum of scale * float(integer sum).
 // Reads up to 63 bytes behind the bits.
@@ -122,7 +138,13 @@ struct TokenArgs {
   const uint8_t* next_bits = nullptr;
   size_t next_stride = 0;
 
-  // For segment s of the tiles from `tile` on.
+  // Segment s of the tiles from `tile` on.
+  template <size_t kTiles>
+  HWY_INLINE SegmentPlane<FetchTiles<kTiles>> PlaneOf(size_t tile, size_t s) const {
+    const Segment& segment = segments[s];
+    return {bits + tile * tile_stride + segment.first_byte * kTileRows, tile_stride, segment.bytes,
+            tables + table_offsets[s], Fetch<kTiles>(tile, s)};
+  }
   template <size_t kTiles>
   HWY_INLINE FetchTiles<kTiles> Fetch(size_t tile, size_t s) const {
     FetchTiles<kTiles> fetch;

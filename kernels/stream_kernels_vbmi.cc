@@ -24,7 +24,7 @@ SDQ_VBMI_ATTR void ArrangeTrits(size_t groups, uint8_t* tables) {
 
 // sums[tile * kTokens + token]; entries are biased by 128.
 template <class Step, size_t kTiles, size_t kTokens, class Fetch>
-SDQ_VBMI_INLINE void SumPlane(const Constants& c, const Plane<Fetch>& plane, Int32s* sums) {
+SDQ_VBMI_INLINE void SumPlane(const Constants& c, const SegmentPlane<Fetch>& plane, Int32s* sums) {
   const size_t groups = Groups(plane.bytes);
   const Int32s bias = Int32s{} + SumBias(groups);
   Int32s acc[kTiles * kTokens];
@@ -57,7 +57,7 @@ SDQ_VBMI_INLINE void SumPlane(const Constants& c, const Plane<Fetch>& plane, Int
 
 // Both planes, if there are two: plane_stride bytes apart.
 template <class Step, size_t kTiles, size_t kTokens, class Fetch>
-SDQ_VBMI_INLINE void SumPlanes(const Constants& c, Plane<Fetch> plane, size_t plane_stride,
+SDQ_VBMI_INLINE void SumPlanes(const Constants& c, SegmentPlane<Fetch> plane, size_t plane_stride,
                                Int32s* sums) {
   SumPlane<Step, kTiles, kTokens>(c, plane, sums);
   if (plane_stride == 0) return;
@@ -84,14 +84,8 @@ SDQ_VBMI_INLINE void AddScaled(const SegmentArgs& args, size_t tile, size_t toke
 template <class Step, size_t kTiles, size_t kTokens>
 SDQ_VBMI_INLINE void SumTiles(const Constants& c, const SegmentArgs& args, size_t tile,
                               size_t token) {
-  const Plane<FetchAhead> plane = {args.bits + tile * args.tile_stride,
-                                   args.tile_stride,
-                                   args.bytes,
-                                   args.tables + token * args.token_stride,
-                                   {token == 0 ? args.fetch_ahead : 0},
-                                   args.token_stride};
   Int32s sums[kTiles * kTokens];
-  SumPlanes<Step, kTiles, kTokens>(c, plane, args.plane_stride, sums);
+  SumPlanes<Step, kTiles, kTokens>(c, args.PlaneOf(tile, token), args.plane_stride, sums);
   AddScaled<kTiles, kTokens>(args, tile, token, sums);
 }
 
@@ -140,7 +134,7 @@ class IndexedTiles {
   // As SumPlanes, but that plane.bits, from where one line is fetched ahead for each group, may be
   // those of any tile.
   template <size_t kTokens>
-  SDQ_VBMI_INLINE void Sum(const Constants& c, Plane<FetchAhead> plane, size_t plane_stride,
+  SDQ_VBMI_INLINE void Sum(const Constants& c, SegmentPlane<FetchAhead> plane, size_t plane_stride,
                            Int32s* sums) const {
     SumPlane<kTokens>(c, steps_, plane, sums);
     if (planes_ == 1) return;
@@ -158,7 +152,7 @@ class IndexedTiles {
 
   template <size_t kTokens>
   SDQ_VBMI_INLINE void SumPlane(const Constants& c, const Step* steps,
-                                const Plane<FetchAhead>& plane, Int32s* sums) const {
+                                const SegmentPlane<FetchAhead>& plane, Int32s* sums) const {
     const size_t tile_steps = planes_ * groups_;
     const Int32s bias = Int32s{} + SumBias(groups_);
     Int32s acc[kTiles * kTokens];
@@ -198,12 +192,8 @@ SDQ_VBMI_INLINE void AddIndexed(const Constants& c, const SegmentArgs& args,
                                 const IndexedTiles<Step>& indexed, size_t first, size_t token) {
   constexpr size_t kTiles = IndexedTiles<Step>::kTiles;
   const size_t turn = token / 4;
-  const Plane<FetchAhead> plane = {args.bits + (first + turn % kTiles) * args.tile_stride,
-                                   args.tile_stride,
-                                   args.bytes,
-                                   args.tables + token * args.token_stride,
-                                   {turn < kTiles ? args.fetch_ahead : 0},
-                                   args.token_stride};
+  SegmentPlane<FetchAhead> plane = args.PlaneOf(first + turn % kTiles, token);
+  plane.fetch.distance = turn < kTiles ? args.fetch_ahead : 0;
   Int32s sums[kTiles * kTokens];
   indexed.template Sum<kTokens>(c, plane, args.plane_stride, sums);
   AddScaled<kTiles, kTokens>(args, first, token, sums);
@@ -239,16 +229,11 @@ SDQ_VBMI_INLINE void RunSegment(const SegmentArgs& args) {
 // All segments of kTiles tiles, for one token.
 template <class Step, size_t kTiles>
 SDQ_VBMI_INLINE void TokenTiles(const Constants& c, const TokenArgs& args, size_t tile) {
-  const uint8_t* bits = args.bits + tile * args.tile_stride;
   __m512 acc[kTiles];
   for (__m512& a : acc) a = _mm512_setzero_ps();
   for (size_t s = 0; s < args.segments.size(); ++s) {
-    const Segment& segment = args.segments[s];
-    const Plane<FetchTiles<kTiles>> plane = {
-        bits + segment.first_byte * kTileRows, args.tile_stride, segment.bytes,
-        args.tables + args.table_offsets[s], args.Fetch<kTiles>(tile, s)};
     Int32s sums[kTiles];
-    SumPlanes<Step, kTiles, 1>(c, plane, args.plane_stride, sums);
+    SumPlanes<Step, kTiles, 1>(c, args.PlaneOf<kTiles>(tile, s), args.plane_stride, sums);
     for (size_t i = 0; i < kTiles; ++i) {
       acc[i] = _mm512_add_ps(acc[i], Scaled(args.scales[s], sums[i]));
     }

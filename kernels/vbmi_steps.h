@@ -147,17 +147,6 @@ SDQ_VBMI_INLINE Int32s Add(const Constants& c, const Step& step, const uint8_t* 
   return AddEntries(sum, step.HighEntries(t), c.ones);
 }
 
-// A segment of one plane, of the first of some tiles and tokens.
-template <class Fetch>
-struct Plane {
-  const uint8_t* bits;
-  size_t tile_stride;
-  size_t bytes;  // per row
-  const uint8_t* tables;
-  Fetch fetch;
-  size_t token_stride = 0;
-};
-
 // scale * sums, in floats.
 SDQ_VBMI_INLINE __m512 Scaled(float scale, Int32s sums) {
   return _mm512_mul_ps(_mm512_set1_ps(scale), _mm512_cvtepi32_ps((__m512i)sums));
