@@ -45,15 +45,19 @@ HWY_INLINE ByteVec BlocksBefore(ByteVec before, ByteVec x) {
 
 // The bytes of derived samples from those of stored ones, vector by vector as they lie in a tile,
 // where a row's byte before another lies 16 bytes earlier: by their nibbles.
-class Deriver {
+class ShuffleDeriver {
  public:
-  explicit HWY_INLINE Deriver(const DerivedMaps& maps)
+  explicit HWY_INLINE ShuffleDeriver(const DerivedMaps& maps)
       : low_(hn::LoadDup128(Bytes(), maps.low)),
         high_(hn::LoadDup128(Bytes(), maps.high)),
         low_next_(hn::LoadDup128(Bytes(), maps.low_next)),
         high_next_(hn::LoadDup128(Bytes(), maps.high_next)) {}
 
+  static HWY_INLINE Nibbles OfStored(ByteVec x) { return NibblesOf(x); }
   // carry: what the bytes before have to do with these; zero where rows begin.
+  HWY_INLINE Nibbles OfDerived(ByteVec /*x*/, const Nibbles& stored, ByteVec* carry) const {
+    return NibblesOf(Next(stored, carry));
+  }
   HWY_INLINE ByteVec Next(const Nibbles& x, ByteVec* carry) const {
     const ByteVec here =
         hn::Xor(hn::TableLookupBytes(low_, x.low), hn::TableLookupBytes(high_, x.high));
@@ -68,8 +72,8 @@ class Deriver {
   ByteVec low_, high_, low_next_, high_next_;
 };
 
-HWY_INLINE void DeriveTile(const Deriver& deriver, bool first, const uint8_t* bits, size_t count,
-                           uint8_t* out) {
+HWY_INLINE void DeriveTile(const ShuffleDeriver& deriver, bool first, const uint8_t* bits,
+                           size_t count, uint8_t* out) {
   const Bytes d;
   constexpr size_t kLanes = hn::MaxLanes(Bytes());
   HWY_ALIGN uint8_t padded[kLanes] = {};
@@ -89,7 +93,7 @@ HWY_INLINE void DeriveTile(const Deriver& deriver, bool first, const uint8_t* bi
 }
 
 void Derive(const DeriveArgs& args) {
-  const Deriver deriver(*args.maps);
+  const ShuffleDeriver deriver(*args.maps);
   for (size_t tile = 0; tile < args.tiles; ++tile) {
     DeriveTile(deriver, args.first, args.bits + tile * args.tile_stride, 16 * args.bytes,
                args.out + tile * args.out_stride);
@@ -130,8 +134,8 @@ struct PairProduct {
 };
 
 // Groups up to `end`, at most EntrySums::kMostGroups. One tile, since registers hold no more.
-// last_carry: Deriver::Next's, of the bytes before these.
-template <class Distance>
+// last_carry: of the bytes before these.
+template <class Deriver, class Distance>
 HWY_INLINE void AddPairChunk(const PairPlane& plane, size_t group, size_t end,
                              const Deriver& deriver, const Distance& distance, ByteVec* last_carry,
                              RowSums& sums, RowSums& derived_sums) {
@@ -142,10 +146,11 @@ HWY_INLINE void AddPairChunk(const PairPlane& plane, size_t group, size_t end,
       if (position < vectors) {
         const size_t table = group * kNibbleGroupBytes + TableOffset<NibbleStep>(position);
         const uint8_t* bits = plane.bits + group * 64 + position * hn::MaxLanes(Bytes());
-        const Nibbles x = NibblesOf(hn::LoadU(Bytes(), bits));
-        stored.Add(position, LookUp(plane.tables + table, x));
+        const ByteVec x = hn::LoadU(Bytes(), bits);
+        const Nibbles nibbles = deriver.OfStored(x);
+        stored.Add(position, LookUp(plane.tables + table, nibbles));
         derived.Add(position,
-                    LookUp(plane.derived_tables + table, NibblesOf(deriver.Next(x, &carry))));
+                    LookUp(plane.derived_tables + table, deriver.OfDerived(x, nibbles, &carry)));
       } else {
         stored.AddNone(position);
         derived.AddNone(position);
@@ -162,7 +167,7 @@ HWY_INLINE void AddPairChunk(const PairPlane& plane, size_t group, size_t end,
   derived.AddTo(derived_sums);
 }
 
-template <class Distance>
+template <class Deriver, class Distance>
 HWY_INLINE void SumPair(const PairPlane& plane, const Deriver& deriver, const Distance& distance,
                         ByteVec* carry, RowSums& sums, RowSums& derived_sums) {
   const size_t groups = Groups(plane.bytes);
@@ -172,7 +177,7 @@ HWY_INLINE void SumPair(const PairPlane& plane, const Deriver& deriver, const Di
   }
 }
 
-template <size_t kTiles>
+template <size_t kTiles, class Deriver>
 HWY_INLINE void DerivedTokenTiles(const TokenArgs& args, const Deriver& deriver, size_t first) {
   float* acc = args.acc + first * kTileRows;
   std::fill(acc, acc + kTiles * kTileRows, 0.0f);
@@ -190,12 +195,14 @@ HWY_INLINE void DerivedTokenTiles(const TokenArgs& args, const Deriver& deriver,
   }
 }
 
-void DerivedToken(const TokenArgs& args) {
-  const Deriver deriver(*args.derived);
+template <class Deriver>
+HWY_INLINE void RunDerivedToken(const TokenArgs& args, const Deriver& deriver) {
   size_t tile = 0;
   for (; tile + 2 <= args.tiles; tile += 2) DerivedTokenTiles<2>(args, deriver, tile);
   if (tile < args.tiles) DerivedTokenTiles<1>(args, deriver, tile);
 }
+
+void DerivedToken(const TokenArgs& args) { RunDerivedToken(args, ShuffleDeriver(*args.derived)); }
 
 #endif  // HWY_TARGET != HWY_SCALAR
 }  // namespace sdq::kernels::HWY_NAMESPACE

@@ -183,6 +183,9 @@ void NibbleSegment(const SegmentArgs& args) { RunSegment<NibbleStep>(args); }
 void TritSegment(const SegmentArgs& args) { RunSegment<TritStep>(args); }
 void NibbleToken(const TokenArgs& args) { RunToken<NibbleStep>(args); }
 void TritToken(const TokenArgs& args) { RunToken<TritStep>(args); }
+#if HWY_TARGET == HWY_AVX2
+void NibbleTokenGfni(const TokenArgs& args) { RunToken<AffineNibbleStep>(args); }
+#endif
 
 const StreamKernels* StreamTable() {
   static constexpr StreamKernels kernels = {
@@ -195,6 +198,7 @@ const StreamKernels* StreamTable() {
     .trit_token = {TritToken, 4},
     .derived_token = {DerivedToken, 2},
 #if HWY_TARGET == HWY_AVX2
+    .nibble_token_gfni = {NibbleTokenGfni, 4},
     .derived_token_gfni = {DerivedTokenGfni, 2},
 #endif
   };

@@ -23,7 +23,10 @@ StreamKernels ActiveStreamKernels() {
   if (ActiveExtension() == Extension::kReference) return ReferenceStreamKernels();
   StreamKernels kernels = *HWY_DYNAMIC_DISPATCH(StreamTable)();
 #if defined(__x86_64__)
-  if (HasExtension(Extension::kGfni)) kernels.derived_token = kernels.derived_token_gfni;
+  if (HasExtension(Extension::kGfni)) {
+    kernels.nibble_token = kernels.nibble_token_gfni;
+    kernels.derived_token = kernels.derived_token_gfni;
+  }
   if (HasExtension(Extension::kVbmi)) {
     kernels.nibbles = VbmiNibbles();
     kernels.trits = VbmiTrits();

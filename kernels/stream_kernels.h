@@ -182,8 +182,8 @@ struct StreamKernels {
   // The same tables. No kernels: segment by segment, deriving what is derived.
   TokenProduct nibble_token = {};
   TokenProduct trit_token = {};
-  TokenProduct derived_token = {};       // binary with derived samples
-  TokenProduct derived_token_gfni = {};  // AVX2: the same with GFNI
+  TokenProduct derived_token = {};                               // binary with derived samples
+  TokenProduct nibble_token_gfni = {}, derived_token_gfni = {};  // AVX2: the same with GFNI
   // How many tokens `nibbles` and `trits` should get at once, at most kMostSegmentTokens: their
   // tables of a segment should leave room in the second cache.
   size_t most_tokens = 32;
