@@ -1,4 +1,4 @@
-// Derived samples, per target, from 16-entry byte shuffles: made from stored ones, and one token's
+// Derived samples, per target: made from stored ones by 16-entry byte shuffles, and one token's
 // products with both.
 #if defined(SDQ_KERNELS_DERIVED_KERNELS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef SDQ_KERNELS_DERIVED_KERNELS_INL_H_
@@ -26,8 +26,11 @@ struct Nibbles {
   ByteVec low, high;
 };
 
+template <class Step = NibbleStep>
 HWY_INLINE Nibbles NibblesOf(ByteVec x) {
-  return {hn::And(x, hn::Set(Bytes(), uint8_t{15})), hn::ShiftRight<4>(x)};
+  ByteVec indices[2];
+  Step::Index(x, indices);
+  return {indices[0], indices[1]};
 }
 
 // x moved up by one 16-byte block, with the last block of the vector before it moved in.
@@ -53,8 +56,10 @@ class ShuffleDeriver {
         low_next_(hn::LoadDup128(Bytes(), maps.low_next)),
         high_next_(hn::LoadDup128(Bytes(), maps.high_next)) {}
 
+  // For the products: nibbles of a vector x of stored bytes, and of the bytes derived from it.
+  // carry: what the bytes before have to do with these, zero where rows begin; updated for the next
+  // vector.
   static HWY_INLINE Nibbles OfStored(ByteVec x) { return NibblesOf(x); }
-  // carry: what the bytes before have to do with these; zero where rows begin.
   HWY_INLINE Nibbles OfDerived(ByteVec /*x*/, const Nibbles& stored, ByteVec* carry) const {
     return NibblesOf(Next(stored, carry));
   }
@@ -134,7 +139,7 @@ struct PairProduct {
 };
 
 // Groups up to `end`, at most EntrySums::kMostGroups. One tile, since registers hold no more.
-// last_carry: of the bytes before these.
+// last_carry: the deriver's, of the bytes before these.
 template <class Deriver, class Distance>
 HWY_INLINE void AddPairChunk(const PairPlane& plane, size_t group, size_t end,
                              const Deriver& deriver, const Distance& distance, ByteVec* last_carry,

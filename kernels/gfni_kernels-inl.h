@@ -34,16 +34,11 @@ HWY_INLINE ByteVec UpperNibbles(ByteVec x) {
   return Affine<kConstant>(x, 0x1020408000000000);
 }
 
-HWY_INLINE Nibbles AffineNibblesOf(ByteVec x) {
-  return {hn::And(x, hn::Set(Bytes(), uint8_t{15})), UpperNibbles(x)};
-}
-
 struct AffineNibbleStep : NibbleStep {
   explicit HWY_INLINE AffineNibbleStep(const uint8_t* tables) : NibbleStep(tables) {}
   static HWY_INLINE void Index(ByteVec x, ByteVec* indices) {
-    const Nibbles nibbles = AffineNibblesOf(x);
-    indices[0] = nibbles.low;
-    indices[1] = nibbles.high;
+    indices[0] = hn::And(x, hn::Set(Bytes(), uint8_t{15}));
+    indices[1] = UpperNibbles(x);
   }
 };
 
@@ -54,7 +49,7 @@ class AffineDeriver {
   explicit AffineDeriver(const DerivedMaps& maps)
       : of_byte_(maps.of_byte), of_before_(maps.of_before) {}
 
-  static HWY_INLINE Nibbles OfStored(ByteVec x) { return AffineNibblesOf(x); }
+  static HWY_INLINE Nibbles OfStored(ByteVec x) { return NibblesOf<AffineNibbleStep>(x); }
   HWY_INLINE Nibbles OfDerived(ByteVec x, const Nibbles& /*stored*/, ByteVec* carry) const {
     constexpr int kFlip = kComplement ? 15 : 0;
     const ByteVec low = hn::Set(Bytes(), uint8_t{15});

@@ -96,7 +96,7 @@ struct SegmentArgs {
     rest.tiles -= tile;
     return rest;
   }
-  // For the tokens from `token` on; the first one fetches.
+  // Of the tiles from `tile` on, for the tokens from `token` on; token 0 fetches.
   HWY_INLINE SegmentPlane<FetchAhead> PlaneOf(size_t tile, size_t token) const {
     return {bits + tile * tile_stride,      tile_stride, bytes, tables + token * token_stride,
             {token == 0 ? fetch_ahead : 0}, token_stride};
